@@ -1,0 +1,64 @@
+"""When a learning rate scheduler steps, and what it is told."""
+
+from typing import Any
+
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from base.monitor import Monitor
+from utils.errors import ConfigError
+
+EPOCH, STEP = "epoch", "step"
+
+
+class LRSchedule:
+    """Any torch scheduler, stepped after each epoch or each step; none at all is one that does nothing.
+
+    Raises:
+        ConfigError: `interval` is neither, or does not suit the scheduler.
+    """
+
+    def __init__(self, scheduler: LRScheduler | None = None, interval: str = EPOCH):
+        if interval not in (EPOCH, STEP):
+            raise ConfigError(f"lr_scheduler.interval: found {interval!r}. Choices: {EPOCH}, {STEP}.")
+        if interval == STEP and isinstance(scheduler, ReduceLROnPlateau):
+            raise ConfigError("lr_scheduler.interval: ReduceLROnPlateau follows a value of each epoch. Choices: epoch.")
+        self.scheduler = scheduler
+        self.interval = interval
+
+    def check(self, monitor: Monitor, epochs: int, steps_per_epoch: int | None) -> None:
+        """Raise `ConfigError` for what would only show in the middle of the run."""
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            if not monitor.is_on:
+                raise ConfigError("lr_scheduler: ReduceLROnPlateau follows trainer.monitor, which is off. Name a value there.")
+            if self.scheduler.mode != monitor.mode:
+                raise ConfigError(
+                    f"lr_scheduler.args.mode: {self.scheduler.mode!r}, but trainer.monitor is "
+                    f"'{monitor.mode} {monitor.name}'. Write \"mode\": \"{monitor.mode}\"."
+                )
+        planned = epochs if self.interval == EPOCH else epochs * steps_per_epoch if steps_per_epoch else None
+        possible = getattr(self.scheduler, "total_steps", None)  # OneCycleLR raises past its end
+        if planned and possible and planned > possible:
+            raise ConfigError(
+                f"lr_scheduler.args: {type(self.scheduler).__name__} ends after {possible} steps, "
+                f"but the run steps it {planned} times, once each {self.interval}."
+            )
+
+    def on_step(self) -> None:
+        if self.scheduler is not None and self.interval == STEP:
+            self.scheduler.step()
+
+    def on_epoch_end(self, monitored: float | None) -> None:
+        if self.scheduler is None or self.interval == STEP:
+            return
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            assert monitored is not None, "check() asks for a monitor"
+            self.scheduler.step(monitored)
+        else:
+            self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scheduler.state_dict() if self.scheduler is not None else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state)

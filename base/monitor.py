@@ -1,0 +1,91 @@
+"""The best value so far, and when to give up waiting for a better one."""
+
+import logging
+import math
+from typing import Any
+
+from utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
+OFF = "off"
+
+
+class Monitor:
+    """Follows one value of each epoch. Only a strictly better one counts, by more than `min_delta`; NaN never does.
+
+    `rule`: "min NAME", "max NAME" or "off". `early_stop`: epochs without an improvement after which to stop, or None.
+
+    Raises:
+        ConfigError: the rule is none of these.
+    """
+
+    def __init__(self, rule: str = OFF, min_delta: float = 0.0, early_stop: int | None = None):
+        self.mode, self.name = _parse(rule)
+        self.min_delta = min_delta
+        self.early_stop = early_stop
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.epochs_without_improvement = 0
+
+    @property
+    def is_on(self) -> bool:
+        return self.mode != OFF
+
+    @property
+    def is_patience_over(self) -> bool:
+        return self.early_stop is not None and self.epochs_without_improvement >= self.early_stop
+
+    def update(self, epoch: int, values: dict[str, float]) -> bool:
+        """Take in an epoch's values; whether it is the best so far."""
+        if not self.is_on:
+            return False
+        value = values[self.name]
+        if math.isnan(value):
+            log.warning("epoch %d: %s is NaN, which is never the best.", epoch, self.name)
+        if self._is_better(value):
+            self.best, self.best_epoch, self.epochs_without_improvement = value, epoch, 0
+            return True
+        self.epochs_without_improvement += 1
+        return False
+
+    def _is_better(self, value: float) -> bool:
+        if math.isnan(value):
+            return False
+        if self.best is None:
+            return True
+        gain = self.best - value if self.mode == "min" else value - self.best
+        return gain > self.min_delta
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "mode": self.mode,
+            "name": self.name,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "epochs_without_improvement": self.epochs_without_improvement,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state; what another rule had found says nothing about this one, and is forgotten."""
+        if (state["mode"], state["name"]) != (self.mode, self.name):
+            log.warning(
+                "trainer.monitor: was '%s %s', is now '%s %s': the best value is forgotten.",
+                state["mode"], state["name"], self.mode, self.name,
+            )  # fmt: skip
+            self._forget()
+            return
+        self.best = state["best"]
+        self.best_epoch = state["best_epoch"]
+        self.epochs_without_improvement = state["epochs_without_improvement"]
+
+
+def _parse(rule: str) -> tuple[str, str]:
+    words = rule.split() if isinstance(rule, str) else []
+    if words == [OFF]:
+        return OFF, ""
+    if len(words) == 2 and words[0] in ("min", "max"):
+        return words[0], words[1]
+    raise ConfigError(f"trainer.monitor: {rule!r} is no rule. Choices: 'min NAME', 'max NAME', 'off'.")

@@ -1,0 +1,66 @@
+"""What makes a batch the same whenever it is made: its indices and its randomness are functions of its position."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from utils.seed import seeded
+
+Position = tuple[str, list[int]]  # the seed of a batch, and the indices of its samples
+
+
+class Order(Sampler[Position]):
+    """The index batches of one pass, each with a seed of its own. `start` before each pass."""
+
+    def __init__(self, index_batches: Sampler[list[int]], generator: torch.Generator, seed: str):
+        self._index_batches = index_batches
+        self._generator = generator
+        self._seed = seed
+        self._pass = self._first = 0
+
+    def start(self, number: int, first: int) -> None:
+        """Make the next iteration pass `number`, from its batch `first` on."""
+        self._pass, self._first = number, first
+        for sampler in (self._index_batches, getattr(self._index_batches, "sampler", None)):
+            if hasattr(sampler, "set_epoch"):  # torch's word for "the next pass"
+                sampler.set_epoch(number)
+
+    def __len__(self) -> int:
+        return len(self._index_batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Position]:
+        for number, indices in enumerate(self._index_batches):
+            if number >= self._first:
+                yield f"{self._seed}/{self._pass}/{number}", list(indices)
+
+
+class Fetcher(Dataset[Any]):
+    """A data set of batches: takes positions for indices. The randomness of a batch does not depend on the worker."""
+
+    def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any]):
+        self._dataset = dataset
+        self._collate = collate
+
+    def __getitem__(self, position: Position) -> Any:
+        seed, indices = position
+        with seeded(seed):
+            if hasattr(self._dataset, "__getitems__"):
+                samples = self._dataset.__getitems__(indices)
+            else:
+                samples = [self._dataset[index] for index in indices]
+        # torch's own subsets answer __getitems__ with a list of samples; anything else is a batch already.
+        return self._collate(samples) if isinstance(samples, list) else samples
+
+
+def isolated(iterator: Iterator[Any], seed: str) -> Iterator[Any]:
+    """The same items, drawn with generators of their own, so that they do not depend on what else draws numbers."""
+    generators = seeded(seed)
+    while True:
+        with generators:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item

@@ -1,0 +1,67 @@
+"""Means over items, exact whatever the sizes of the batches, accumulated on the device."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from utils import distributed
+
+
+class StepResult(NamedTuple):
+    """What a step reports: scalar tensors, each a mean over `count` items."""
+
+    means: dict[str, Tensor]
+    count: int
+
+
+class RunningMeans:
+    """Sums of `mean * count`, divided by the sum of the counts once, when they are read.
+
+    A step may leave names out (a discriminator that trains every second step): each name has its own count.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[tuple[str, ...], Tensor] = {}  # names -> their sums, and last the count
+
+    @torch.no_grad()
+    def update(self, result: StepResult) -> None:
+        """Add a step's means. Does not wait for the device.
+
+        Raises:
+            TypeError: a mean is not a scalar tensor.
+        """
+        names = tuple(result.means)
+        try:
+            values = torch.stack([*result.means.values()])
+        except (TypeError, RuntimeError):
+            _explain(result.means)
+            raise
+        if values.dim() != 1:
+            _explain(result.means)
+        if names not in self._totals:
+            # float64: a float32 sum over an epoch of single items is wrong in the sixth digit. MPS has no float64.
+            dtype = torch.float32 if values.device.type == "mps" else torch.float64
+            self._totals[names] = torch.zeros(len(names) + 1, dtype=dtype, device=values.device)
+        totals = self._totals[names]
+        totals[:-1].add_(values, alpha=result.count)
+        totals[-1].add_(result.count)
+
+    def compute(self) -> dict[str, float]:
+        """The means over all items of all ranks. Syncs with the device."""
+        sums: dict[str, float] = {}
+        counts: dict[str, float] = {}
+        for names, totals in self._totals.items():
+            *values, count = distributed.sum_over_ranks(totals).tolist()
+            for name, value in zip(names, values, strict=True):
+                sums[name] = sums.get(name, 0.0) + value
+                counts[name] = counts.get(name, 0.0) + count
+        return {name: sums[name] / counts[name] for name in sums}
+
+
+def _explain(means: dict[str, Any]) -> None:
+    for name, value in means.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"StepResult: {name!r} is a {type(value).__name__}. Give a scalar tensor.")
+        if value.dim() != 0:
+            raise TypeError(f"StepResult: {name!r} has shape {tuple(value.shape)}. Give a scalar: its mean over the batch.")

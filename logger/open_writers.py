@@ -1,0 +1,23 @@
+"""The writers of a run: the config's choice, each imported only where it is used."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from logger.writers import JSONLWriter, Writer, Writers
+from utils.run_dir import METRICS
+
+log = logging.getLogger(__name__)
+
+
+def open_writers(run_dir: Path, tensorboard: bool, config: dict[str, Any], epoch: int, step: int) -> Writers:
+    """Writers that go on after `epoch` and `step`, with nothing that an earlier start wrote behind them."""
+    writers: list[Writer] = [JSONLWriter(run_dir / METRICS, after_epoch=epoch)]
+    if tensorboard:
+        try:
+            from logger.tensorboard import TensorBoardWriter
+
+            writers.append(TensorBoardWriter(run_dir, config, after_step=step))
+        except (ImportError, OSError) as error:
+            log.warning("No TensorBoard events will be written: %s", error)
+    return Writers(*writers)

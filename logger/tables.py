@@ -1,0 +1,71 @@
+"""Tables for the screen: a row for each epoch, the best epoch, and matrices."""
+
+from collections.abc import Sequence
+
+# Values of an epoch that describe the run rather than what it learned.
+RUN_VALUES = ("epoch", "step", "grad_norm", "seconds", "items_per_second", "data_wait_share")
+VALID = "val_"
+
+
+def is_learned(name: str) -> bool:
+    """Whether a value of an epoch comes from a step, and so may have a twin in validation."""
+    return name not in RUN_VALUES and not is_learning_rate(name)
+
+
+def is_learning_rate(name: str) -> bool:
+    return name == "lr" or name.startswith("lr_")
+
+
+class EpochTable:
+    """Rows as the epochs come. The columns are those of the first one; `train/valid` share a cell."""
+
+    def __init__(self) -> None:
+        self._widths: dict[str, int] = {}
+
+    def lines(self, values: dict[str, float], is_best: bool) -> list[str]:
+        """The row of an epoch, below the head where it is the first."""
+        cells = _cells(values)
+        lines = []
+        if not self._widths:
+            self._widths = {name: max(len(name), len(cell)) for name, cell in cells.items()}
+            head = "  ".join(name.rjust(width) for name, width in self._widths.items())
+            lines = [head, "-" * len(head)]
+        row = "  ".join(cells.get(name, "").rjust(width) for name, width in self._widths.items())
+        return [*lines, f"{row}  best" if is_best else row]
+
+
+def _cells(values: dict[str, float]) -> dict[str, str]:
+    cells = {"epoch": f"{values['epoch']:.0f}"}
+    for name, value in values.items():
+        if not is_learned(name):
+            continue
+        if name.startswith(VALID):
+            if name.removeprefix(VALID) not in values:
+                cells[name] = f"{value:.4f}"
+        elif VALID + name in values:
+            cells[name] = f"{value:.4f}/{values[VALID + name]:.4f}"
+        else:
+            cells[name] = f"{value:.4f}"
+    if "lr" in values:
+        cells["lr"] = f"{values['lr']:.3g}"
+    cells["items/s"] = f"{values['items_per_second']:,.0f}"
+    cells["wait"] = f"{values['data_wait_share']:.0%}"
+    cells["s"] = f"{values['seconds']:.1f}"
+    return cells
+
+
+def value_table(values: dict[str, float]) -> str:
+    """Name and value, a line each."""
+    width = max(map(len, values), default=0)
+    return "\n".join(f"{name.ljust(width)}  {value:.6g}" for name, value in values.items())
+
+
+def matrix_table(matrix: Sequence[Sequence[float]], row_title: str = "target", column_title: str = "output") -> str:
+    """A matrix with numbered rows and columns; zeros are dots, so that the rest can be seen."""
+    cells = [["." if value == 0 else f"{value:g}" for value in row] for row in matrix]
+    columns = len(cells[0]) if cells else 0
+    width = max([len(cell) for row in cells for cell in row] + [len(str(columns - 1))])
+    label = max(len(row_title), len(str(len(cells) - 1)))
+    head = row_title.rjust(label) + "  " + " ".join(str(column).rjust(width) for column in range(columns))
+    rows = [str(i).rjust(label) + "  " + " ".join(cell.rjust(width) for cell in row) for i, row in enumerate(cells)]
+    return "\n".join([" " * (label + 2) + column_title, head, *rows])

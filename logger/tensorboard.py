@@ -1,0 +1,84 @@
+"""The one file that knows TensorBoard."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from logger.pictures import matrix_picture
+from logger.tables import VALID, is_learned
+from logger.writers import Writer
+
+log = logging.getLogger(__name__)
+
+
+class TensorBoardWriter(Writer):
+    """Scalars as `loss/train` and `loss/valid`, so that each pair shares a chart; flushed every epoch.
+
+    `after_step`: the step that a resumed run goes on from; what was written after it is not shown.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], after_step: int = 0):
+        self._writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
+        self._config = config
+        self._warned_of: set[str] = set()
+        text = json.dumps(config, indent=2, ensure_ascii=False)
+        self._writer.add_text("config", "\n".join("    " + line for line in text.splitlines()))  # as code, not markup
+
+    def epoch(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            if name not in ("epoch", "step"):
+                self._writer.add_scalar(_tag(name), value, int(values["step"]))
+
+    def step(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(f"step/{name}", value, step)
+
+    def matrix(self, tag: str, matrix: Tensor, step: int) -> None:
+        self._writer.add_image(tag, matrix_picture(matrix), step)
+
+    def picture(self, tag: str, draw: Callable[[], Tensor], step: int) -> None:
+        self._writer.add_image(tag, draw(), step)
+
+    def histograms(self, modules: dict[str, nn.Module], step: int) -> None:
+        for key, module in modules.items():
+            for name, parameter in module.named_parameters(prefix=key):
+                values = parameter.detach()
+                if torch.isfinite(values).all():
+                    self._writer.add_histogram(name, values, step)
+                elif name not in self._warned_of:
+                    self._warned_of.add(name)
+                    log.warning("%s is not finite: no histogram of it.", name)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self, values: dict[str, float]) -> None:
+        if values:  # in this run's own event file: SummaryWriter.add_hparams would open a second run
+            final = {f"final/{name}": value for name, value in values.items() if is_learned(name)}
+            for summary in hparams(_flat(self._config), final):
+                self._writer._get_file_writer().add_summary(summary)
+            for tag, value in final.items():
+                self._writer.add_scalar(tag, value, int(values["step"]))
+        self._writer.close()
+
+
+def _tag(name: str) -> str:
+    if not is_learned(name):
+        return f"run/{name}" if name != "lr" else "lr"
+    return f"{name.removeprefix(VALID)}/valid" if name.startswith(VALID) else f"{name}/train"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted names, as TensorBoard's table of hyperparameters wants them."""
+    if isinstance(value, dict):
+        return {key: leaf for name, item in value.items() for key, leaf in _flat(item, f"{prefix}{name}.").items()}
+    if isinstance(value, list):
+        return {key: leaf for i, item in enumerate(value) for key, leaf in _flat(item, f"{prefix}{i}.").items()}
+    return {prefix.rstrip("."): value if isinstance(value, (bool, int, float, str)) else str(value)}

@@ -1,0 +1,102 @@
+"""Where values go. A writer that fails is reported once and dropped: logging must not end a run."""
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from utils.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Does nothing with everything; a writer overrides what it can show. Order of calls: any, then `close` once."""
+
+    def epoch(self, values: dict[str, float]) -> None:
+        """The values of an epoch, `epoch` and `step` among them."""
+
+    def step(self, values: dict[str, float], step: int) -> None:
+        """Values of one step."""
+
+    def matrix(self, tag: str, matrix: Tensor, step: int) -> None:
+        """A matrix (rows, columns), such as counts of outputs by target."""
+
+    def picture(self, tag: str, draw: Callable[[], Tensor], step: int) -> None:
+        """A picture; `draw` gives (3, height, width) uint8, and is called only where it is shown."""
+
+    def histograms(self, modules: dict[str, nn.Module], step: int) -> None:
+        """The distribution of every parameter."""
+
+    def flush(self) -> None: ...
+
+    def close(self, values: dict[str, float]) -> None:
+        """The run has ended with these values (empty if it ended before its first epoch)."""
+
+
+class Writers:
+    """Calls every writer. Empty, it is silent."""
+
+    def __init__(self, *writers: Writer):
+        self._writers = list(writers)
+
+    def epoch(self, values: dict[str, float]) -> None:
+        self._each("epoch", values)
+
+    def step(self, values: dict[str, float], step: int) -> None:
+        self._each("step", values, step)
+
+    def matrix(self, tag: str, matrix: Tensor, step: int) -> None:
+        self._each("matrix", tag, matrix, step)
+
+    def picture(self, tag: str, draw: Callable[[], Tensor], step: int) -> None:
+        self._each("picture", tag, draw, step)
+
+    def histograms(self, modules: dict[str, nn.Module], step: int) -> None:
+        self._each("histograms", modules, step)
+
+    def flush(self) -> None:
+        self._each("flush")
+
+    def close(self, values: dict[str, float]) -> None:
+        self._each("close", values)
+
+    def _each(self, method: str, *arguments: Any) -> None:
+        for writer in list(self._writers):
+            try:
+                getattr(writer, method)(*arguments)
+            except Exception as error:
+                self._writers.remove(writer)
+                log.warning(
+                    "%s failed and is dropped, training goes on: %s: %s", type(writer).__name__, type(error).__name__, error
+                )
+
+
+class JSONLWriter(Writer):
+    """One JSON object an epoch in `metrics.jsonl`. A resumed run goes on after the lines up to its epoch."""
+
+    def __init__(self, path: Path, after_epoch: int = 0):
+        self._path = path
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines(keepends=True) if _epoch_of(line) <= after_epoch]
+            write_atomically(path, "".join(lines).encode())
+
+    def epoch(self, values: dict[str, float]) -> None:
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(to_json(values) + "\n")
+
+
+def to_json(values: dict[str, float]) -> str:
+    """One line of JSON; what is not finite is null, since JSON has no word for it."""
+    return json.dumps({name: value if math.isfinite(value) else None for name, value in values.items()})
+
+
+def _epoch_of(line: str) -> float:
+    try:
+        return json.loads(line)["epoch"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line cut off by a crash belongs to no finished epoch

@@ -1,0 +1,57 @@
+"""Score a checkpoint on a split, with the config saved beside it.
+
+    python test.py -r saved/NAME/RUN_ID
+
+The last line on stdout is one JSON object of metrics.
+"""
+
+import argparse
+import sys
+
+from utils.errors import exit_code_of
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-r", "--resume", metavar="RUN", required=True, help="run directory (its best), or checkpoint")
+    parser.add_argument("--split", choices=("test", "valid"), default="test")
+    parser.add_argument("-d", "--device", help="cpu, cuda, mps, or GPU numbers such as 0,1; else n_gpu decides")
+    parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+
+    from torch import Tensor, nn
+
+    from logger.console import messages_to_screen
+    from logger.tables import matrix_table
+    from logger.writers import to_json
+    from train import build_trainer
+    from utils.checkpoint import BEST, find_checkpoint, load_training_checkpoint
+    from utils.config import override
+    from utils.device import select_devices
+    from utils.errors import UserError
+    from utils.paths import shown_path
+    from utils.plan import make_plan
+    from utils.resume import saved_config
+
+    with messages_to_screen():
+        path = find_checkpoint(args.resume, prefer=BEST)
+        checkpoint = load_training_checkpoint(path)
+        plan = make_plan(override(saved_config(path, checkpoint), args.set))
+        trainer = build_trainer(plan, select_devices(plan.config["n_gpu"], args.device), [args.split])
+        if args.split not in trainer.run.batches:
+            raise UserError(f"--split {args.split}: the data set has no samples there.")
+        trainer.load_state_dict(checkpoint, shown_path(path), names=trainer.parts(nn.Module))
+        print(f"{shown_path(path)}, epoch {checkpoint['epoch']}, split {args.split}")
+        values = trainer.evaluate(args.split)
+    for name, value in values.items():
+        if isinstance(value, Tensor) and value.dim() == 2:
+            print(f"\n{name}\n{matrix_table(value.tolist())}")
+    print(to_json({name: value for name, value in values.items() if not isinstance(value, Tensor)}))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))

@@ -1,0 +1,62 @@
+"""The supervised step. Start yours here: copy this class, change the step."""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from base.base_trainer import BaseTrainer, StepResult
+from base.lr_schedule import LRSchedule
+from base.run import Run
+from trainer.preview import Preview
+from utils.checkpoint import Stateful
+
+
+class Trainer(BaseTrainer):
+    """Batches are (inputs, targets); the model maps inputs to outputs, the loss compares them with targets.
+
+    `max_grad_norm`: gradients with a larger 2-norm over all parameters are scaled down to it.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Any], Tensor],
+        optimizer: Optimizer,
+        lr_scheduler: LRSchedule,
+        max_grad_norm: float = inf,
+    ):
+        super().__init__(run)
+        self.model = model
+        self.forward = self.wrap(model)  # call this one; `model` stays bare, and so do its names in a checkpoint
+        self.loss_fn = loss_fn
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.max_grad_norm = max_grad_norm
+        self.preview = Preview()
+
+    def train_step(self, batch: tuple[Any, Any]) -> StepResult:
+        inputs, targets = batch
+        self.optimizer.zero_grad()
+        outputs = self.forward(inputs)
+        loss = self.loss_fn(outputs, targets)
+        loss.backward()
+        grad_norm = clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        return StepResult({"loss": loss, "grad_norm": grad_norm, **self.metrics(outputs, targets)}, len(targets))
+
+    def valid_step(self, batch: tuple[Any, Any]) -> StepResult:
+        inputs, targets = batch
+        outputs = self.forward(inputs)
+        self.preview.keep(inputs, outputs, targets)
+        return StepResult({"loss": self.loss_fn(outputs, targets), **self.metrics(outputs, targets)}, len(targets))
+
+    def stateful(self) -> dict[str, Stateful]:
+        return {"model": self.model, "optimizer": self.optimizer, "lr_scheduler": self.lr_scheduler}
+
+    def on_epoch_end(self, values: dict[str, float]) -> None:
+        self.preview.write_to(self.writers, self.step)

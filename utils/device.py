@@ -1,0 +1,70 @@
+"""Which devices a run uses, and how batches and modules get there."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The device that holds the model, and the GPUs that a batch is split over (DataParallel) where there are several."""
+
+    main: torch.device = torch.device("cpu")
+    gpu_ids: tuple[int, ...] = ()
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """What to call in the module's place. The module itself stays bare, and so do its names in a checkpoint."""
+        return nn.DataParallel(module, list(self.gpu_ids)) if len(self.gpu_ids) > 1 else module
+
+    def move(self, batch: Any) -> Any:
+        """The batch on the main device: tensors in tuples, lists and dicts, and whatever else has `to`."""
+        if isinstance(batch, dict):
+            return {key: self.move(value) for key, value in batch.items()}
+        if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+            return type(batch)(*map(self.move, batch))
+        if isinstance(batch, (tuple, list)):
+            return type(batch)(map(self.move, batch))
+        return batch.to(self.main, non_blocking=True) if hasattr(batch, "to") else batch
+
+
+def select_devices(n_gpu: int, option: str | None = None) -> Devices:
+    """`option` (from `-d`: cpu, cuda, mps, or GPU numbers such as 0,1) decides; else `n_gpu`, as far as there are any.
+
+    Raises:
+        UserError: a device was asked for by name that this machine does not have.
+    """
+    if option is not None:
+        return _named_devices(option)
+    found = torch.cuda.device_count()
+    if n_gpu == 0:
+        return Devices(torch.device("cpu"))
+    if found == 0 and torch.backends.mps.is_available():
+        return Devices(torch.device("mps"))
+    if found < n_gpu:
+        log.warning("n_gpu: %d asked for, %d found: training on %s.", n_gpu, found, f"{found} GPU" if found else "the CPU")
+    ids = tuple(range(min(n_gpu, found)))
+    return Devices(torch.device("cuda", 0), ids) if ids else Devices(torch.device("cpu"))
+
+
+def _named_devices(option: str) -> Devices:
+    found = torch.cuda.device_count()
+    if option == "cpu":
+        return Devices(torch.device("cpu"))
+    if option == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError("-d mps: this machine has no MPS device. Choices: cpu.")
+        return Devices(torch.device("mps"))
+    ids = ["0"] if option == "cuda" else option.split(",")
+    if not all(part.strip().isdecimal() for part in ids):
+        raise UserError(f"-d {option}: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1.")
+    gpu_ids = tuple(dict.fromkeys(int(part) for part in ids))
+    if missing := [number for number in gpu_ids if number >= found]:
+        raise UserError(f"-d {option}: no GPU {', '.join(map(str, missing))}; torch finds {found} on this machine.")
+    return Devices(torch.device("cuda", gpu_ids[0]), gpu_ids)

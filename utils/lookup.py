@@ -1,0 +1,215 @@
+"""From a name in a config to a class or function: one table of what each section may name, and where it is looked up.
+
+A bare name is looked up in the project's own module for the section, then in the section's libraries. A dotted name
+is looked up below the project's root only. What is found must be of the section's kind: a config can come from a
+stranger's checkpoint, and must not be able to call anything else.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from utils.errors import ConfigError, closest
+from utils.paths import PROJECT_ROOT
+
+
+Predicate = Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a section may name.
+
+    `provided`: the arguments that `train.py` passes by name, those of them that the callable takes.
+    `positional`: how many leading arguments a function is given at each call.
+    `nested`: the kind of a section that stands inside `args`.
+    `extra_keys`: keys that a section has beside `type` and `args`.
+    `is_deferred`: inside another section's arguments, it is built by who takes it, who alone has what it needs.
+    """
+
+    title: str
+    accepts: Predicate
+    project: str = ""
+    libraries: tuple[str, ...] = ()
+    provided: tuple[str, ...] = ()
+    positional: int = 0
+    nested: str = ""
+    extra_keys: tuple[str, ...] = ()
+    is_deferred: bool = False
+
+
+def attribute(dotted: str) -> Any:
+    """What stands under a dotted name of this code. Never given a name from a config."""
+    module, _, name = dotted.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _subclass_of(dotted: str) -> Predicate:
+    def accepts(found: Any) -> bool:
+        return inspect.isclass(found) and issubclass(found, attribute(dotted)) and not inspect.isabstract(found)
+
+    return accepts
+
+
+def _either(*predicates: Predicate) -> Predicate:
+    return lambda found: any(accepts(found) for accepts in predicates)
+
+
+def _is_torchvision_model(found: Any) -> bool:
+    if not inspect.isfunction(found) or not found.__module__.startswith("torchvision.models."):
+        return False
+    return found.__name__ in importlib.import_module("torchvision.models").list_models()
+
+
+def _is_loss_class(found: Any) -> bool:
+    base = "torch.nn.modules.loss._Loss" if found.__module__.startswith("torch.") else "torch.nn.Module"
+    return _subclass_of(base)(found)
+
+
+def _is_loss_function(found: Any) -> bool:
+    in_torch = found.__module__.startswith("torch.")
+    return _is_function_of_two(found) and (not in_torch or "reduction" in inspect.signature(found).parameters)
+
+
+def _is_function_of_two(found: Any) -> bool:
+    """A function of (output, target), and perhaps more by keyword."""
+    if not inspect.isfunction(found):
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in positional for parameter in inspect.signature(found).parameters.values()) >= 2
+
+
+KINDS = {
+    "model": Kind(
+        "a torch.nn.Module class",
+        _either(_subclass_of("torch.nn.Module"), _is_torchvision_model),
+        project="model.model",
+        libraries=("torchvision.models",),
+    ),
+    "dataset": Kind(
+        "a torch.utils.data.Dataset class",
+        _subclass_of("torch.utils.data.Dataset"),
+        project="data_loader.datasets",
+        provided=("split",),
+        nested="transform",
+    ),
+    "transform": Kind(
+        "a transform class",
+        _subclass_of("torch.nn.Module"),
+        project="data_loader.transforms",
+        libraries=("torchvision.transforms.v2",),
+        nested="transform",
+    ),
+    "sampler": Kind(
+        "a torch.utils.data.Sampler class",
+        _subclass_of("torch.utils.data.Sampler"),
+        project="data_loader.samplers",
+        libraries=("torch.utils.data",),
+        provided=("data_source", "dataset", "generator", "batch_size"),
+        nested="sampler",
+        is_deferred=True,
+    ),
+    "loss": Kind(
+        "a loss: a torch.nn.Module class, or a function of (output, target)",
+        _either(_is_loss_class, _is_loss_function),
+        project="model.loss",
+        libraries=("torch.nn", "torch.nn.functional"),
+        positional=2,
+    ),
+    "metric": Kind(
+        "a metric: a function of (output, target), or a class with update, compute and reset",
+        _either(_subclass_of("logger.metrics.MetricObject"), _is_function_of_two),
+        project="model.metric",
+        libraries=("torchmetrics",),
+        positional=2,
+        extra_keys=("name",),
+    ),
+    "optimizer": Kind(
+        "a torch.optim.Optimizer class",
+        _subclass_of("torch.optim.Optimizer"),
+        libraries=("torch.optim",),
+        provided=("params",),
+    ),
+    "lr_scheduler": Kind(
+        "a torch.optim.lr_scheduler class",
+        _subclass_of("torch.optim.lr_scheduler.LRScheduler"),
+        libraries=("torch.optim.lr_scheduler",),
+        provided=("optimizer",),
+        nested="lr_scheduler",
+        extra_keys=("interval",),
+    ),
+    "trainer": Kind(
+        "a BaseTrainer class",
+        _subclass_of("base.base_trainer.BaseTrainer"),
+        project="trainer.trainer",
+        provided=("run", "model", "loss_fn", "optimizer", "lr_scheduler"),
+    ),
+}
+
+
+def look_up(kind: Kind, name: str) -> Callable[..., Any]:
+    """The class or function that `name` means in a section of this kind.
+
+    Raises:
+        ConfigError: there is none, or it is not of the kind.
+    """
+    if "." in name:
+        return _look_up_dotted(kind, name)
+    for module in _modules(kind):
+        found = getattr(module, name, None)
+        if found is not None and _belongs(found, module) and kind.accepts(found):
+            return found
+    raise ConfigError(f"no {name!r} here. {closest(name, names(kind))}")
+
+
+def names(kind: Kind) -> list[str]:
+    """Every bare name that a section of this kind may have as its `type`."""
+    return sorted(
+        {
+            name
+            for module in _modules(kind)
+            for name, found in vars(module).items()
+            if not name.startswith("_") and _belongs(found, module) and kind.accepts(found)
+        }
+    )
+
+
+def _look_up_dotted(kind: Kind, name: str) -> Callable[..., Any]:
+    module_name, _, attribute = name.rpartition(".")
+    path = PROJECT_ROOT.joinpath(*module_name.split("."))
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"{name!r} is not a dotted name.")
+    if not path.with_suffix(".py").is_file() and not (path / "__init__.py").is_file():
+        raise ConfigError(f"{name!r}: the project has no module {module_name}. A dotted name starts at its root.")
+    module = importlib.import_module(module_name)
+    found = getattr(module, attribute, None)
+    if found is None or not _belongs(found, module):
+        raise ConfigError(f"{name!r}: {module_name} has no {attribute!r}. {closest(attribute, _own(kind, module))}")
+    if not kind.accepts(found):
+        raise ConfigError(f"{name!r} is not {kind.title}.")
+    return found
+
+
+def _own(kind: Kind, module: ModuleType) -> list[str]:
+    return [name for name, found in vars(module).items() if _belongs(found, module) and kind.accepts(found)]
+
+
+def _modules(kind: Kind) -> list[ModuleType]:
+    modules = []
+    for name in (kind.project, *kind.libraries):
+        try:
+            modules.append(importlib.import_module(name)) if name else None
+        except ModuleNotFoundError as error:
+            if not name.startswith(str(error.name)):
+                raise  # the module is there; something that it imports is not
+    return modules
+
+
+def _belongs(found: Any, module: ModuleType) -> bool:
+    """Whether it was written in this module's package, and not merely imported there."""
+    home = getattr(found, "__module__", None) or ""
+    return callable(found) and home.split(".")[0] == module.__name__.split(".")[0]
+

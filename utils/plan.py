@@ -1,0 +1,158 @@
+"""A whole config, checked: every name looked up, every argument bound, every mistake reported at once."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from utils.binding import Component, bind_section, check_arguments, check_keys, parameters
+from utils.config import Config
+from utils.errors import ConfigError
+from utils.lookup import Kind, attribute
+from utils.run_dir import check_name
+
+REQUIRED = ("name", "model", "dataset", "data_loader", "trainer")
+DEFAULTS: Config = {"seed": 0, "n_gpu": 1, "loss": None, "metrics": [], "optimizer": None, "lr_scheduler": None}
+# Where the victoresque template's keys have gone.
+RENAMED = {
+    "arch": "It is named 'model' here.",
+    "verbosity": "There is no such setting here; the log file has everything.",
+    "trainer.verbosity": "There is no such setting here; the log file has everything.",
+    "trainer.len_epoch": "It is named 'epoch_steps' here.",
+    "trainer.save_freq": "It is named 'save_period' here.",
+    "data_loader.type": "What to load is named in the section 'dataset' here; this one says how.",
+    "data_loader.args": "The arguments stand directly in 'data_loader' here; those of the data set in 'dataset'.",
+}
+_LOADER, _OPTIONS = "data_loader.loaders.make_batches", "base.run.RunOptions"
+_NOTHING = Component("", lambda: None, {}, Kind("nothing", lambda found: False), {})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of a run, ready to be built; `config` is resolved: it says what was left to defaults, too."""
+
+    config: Config
+    options: Any  # a base.run.RunOptions
+    model: Component
+    dataset: Component
+    data_loader: Component
+    loss: Component
+    metrics: dict[str, Component]
+    optimizer: Component
+    lr_scheduler: Component
+    trainer: Component
+
+
+def make_plan(config: Config) -> Plan:
+    """Check a config against the code.
+
+    Raises:
+        ConfigError: with all that is wrong.
+    """
+    mistakes: list[str] = []
+    _check_top_level(config, mistakes)
+    config = DEFAULTS | config
+    found: dict[str, Any] = {}
+    for name in ("model", "dataset", "loss", "optimizer", "lr_scheduler"):
+        if config.get(name) is not None:
+            found[name] = bind_section(name, config[name], name, mistakes)
+    found["metrics"] = _bind_metrics(config["metrics"], mistakes)
+    found["data_loader"] = _bind_data_loader(config.get("data_loader"), mistakes)
+    found["trainer"], options = _bind_trainer(config.get("trainer"), mistakes)
+    if isinstance(found["trainer"], Component):
+        _check_what_the_trainer_takes(found, mistakes)
+    _check_nested_plateau(found.get("lr_scheduler"), mistakes)
+    if mistakes:
+        raise ConfigError(*_in_new_words(mistakes))
+    config["trainer"] = {"type": config["trainer"]["type"], "args": {}} | config["trainer"] | asdict(options)
+    return Plan(config=config, options=options, **({"loss": _NOTHING, "optimizer": _NOTHING, "lr_scheduler": _NOTHING} | found))
+
+
+def _check_top_level(config: Config, mistakes: list[str]) -> None:
+    check_keys("", config, (*REQUIRED, *DEFAULTS, "$schema"), mistakes)
+    for name in REQUIRED:
+        if name not in config:
+            mistakes.append(f"{name}: missing.")
+    if "name" in config and (mistake := check_name(config["name"])):
+        mistakes.append(mistake)
+    for name in ("seed", "n_gpu"):
+        value = config.get(name, 0)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            mistakes.append(f"{name}: found {value!r}. Write a whole number of at least 0.")
+
+
+def _bind_metrics(section: Any, mistakes: list[str]) -> dict[str, Component]:
+    if not isinstance(section, list):
+        mistakes.append(f"metrics: found {section!r}. Write a list of names or sections.")
+        return {}
+    metrics: dict[str, Component] = {}
+    for i, entry in enumerate(section):
+        component = bind_section(f"metrics.{i}", entry, "metric", mistakes)
+        if component is None:
+            continue
+        name = component.extra.get("name", component.target.__name__)
+        if not isinstance(name, str) or name in metrics or name in ("loss", "grad_norm"):
+            mistakes.append(f'metrics.{i}: the name {name!r} is taken. Give it another one: {{"type": ..., "name": "..."}}.')
+        metrics[str(name)] = component
+    return metrics
+
+
+def _bind_data_loader(section: Any, mistakes: list[str]) -> Component | None:
+    kind = Kind("", lambda found: False, libraries=("torch",), provided=("dataset", "split", "seed"), nested="sampler")
+    if not isinstance(section, dict):
+        if section is not None:
+            mistakes.append(f"data_loader: found {section!r}. Write an object: {{...}}.")
+        return None
+    target = attribute(_LOADER)
+    check_arguments("data_loader", target, section, kind.provided, mistakes)
+    nested = {
+        key: bind_section(f"data_loader.{key}", value, "sampler", mistakes) if key.endswith("sampler") and value else value
+        for key, value in section.items()
+    }
+    return Component("data_loader", target, nested, kind, {})
+
+
+def _bind_trainer(section: Any, mistakes: list[str]) -> tuple[Component | None, Any]:
+    """The trainer's class with its `args`, and the run's options from the section's other keys."""
+    if not isinstance(section, dict):
+        if section is not None:
+            mistakes.append(f'trainer: found {section!r}. Write {{"type": NAME, "args": {{...}}, "epochs": N, ...}}.')
+        return None, None
+    target = attribute(_OPTIONS)
+    settings = {key: value for key, value in section.items() if key not in ("type", "args")}
+    check_keys("trainer", settings, ("type", "args", *parameters(target)), mistakes)
+    known = {key: value for key, value in settings.items() if key in parameters(target)}
+    check_arguments("trainer", target, known, (), mistakes)
+    options = None
+    try:
+        options = target(**known) if "epochs" in known else None
+    except ConfigError as error:
+        mistakes.extend(error.mistakes)
+    named = {key: section[key] for key in ("type", "args") if key in section}
+    return bind_section("trainer", {"type": "Trainer"} | named, "trainer", mistakes), options
+
+
+def _check_what_the_trainer_takes(found: dict[str, Any], mistakes: list[str]) -> None:
+    taken = parameters(found["trainer"].target)
+    for section, argument in (("loss", "loss_fn"), ("optimizer", "optimizer"), ("lr_scheduler", "lr_scheduler")):
+        name = found["trainer"].target.__name__
+        if section in found and argument not in taken:
+            mistakes.append(f"{section}: {name} takes no {argument}. Leave this section out.")
+        if section not in found and section != "lr_scheduler" and argument in taken:
+            mistakes.append(f"{section}: missing; {name} takes a {argument}.")
+    if "lr_scheduler" in found and "optimizer" not in found:
+        mistakes.append("lr_scheduler: there is no optimizer to schedule.")
+
+
+def _check_nested_plateau(scheduler: Any, mistakes: list[str], is_nested: bool = False) -> None:
+    if not isinstance(scheduler, Component):
+        return
+    if is_nested and scheduler.target.__name__ == "ReduceLROnPlateau":
+        mistakes.append(f"{scheduler.section}: ReduceLROnPlateau cannot be chained: it must be told the monitored value.")
+    for value in scheduler.args.values():
+        for item in value if isinstance(value, list) else [value]:
+            _check_nested_plateau(item, mistakes, is_nested=True)
+
+
+def _in_new_words(mistakes: list[str]) -> list[str]:
+    """Replace the closest match by what became of a key of the victoresque template."""
+    return [f"{where}: {RENAMED[where]}" if (where := mistake.split(": ")[0]) in RENAMED else mistake for mistake in mistakes]
+

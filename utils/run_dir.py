@@ -1,0 +1,53 @@
+"""A run's directory: made once, named by the clock, never shared."""
+
+import itertools
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+
+from utils.config import Config, write_config
+from utils.environment import environment
+from utils.errors import UserError
+from utils.files import write_atomically
+from utils.paths import project_path
+
+CONFIG, ENVIRONMENT, LOG, METRICS = "config.json", "environment.json", "train.log", "metrics.jsonl"
+_NAME = re.compile(r"\w[\w.+-]{0,99}")
+
+
+def check_name(name: object) -> str | None:
+    """What is wrong with a run's name, or None. It becomes a folder below `save_dir`, and must not lead elsewhere."""
+    if isinstance(name, str) and _NAME.fullmatch(name) and not name.endswith("."):
+        return None
+    return f"name: {name!r} cannot be a folder. Use letters, digits, and . _ + - inside, 100 at most."
+
+
+def create_run_dir(save_dir: str, name: str) -> Path:
+    """Make `save_dir/name/<date>-<time>`, with a number behind it where that second is taken.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    parent = project_path(save_dir) / name
+    run_id = datetime.now().strftime("%Y%m%d-%H%M%S")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(2):
+            try:
+                (run_dir := parent / run_id).mkdir()
+                return run_dir
+            except FileExistsError:
+                run_id = f"{run_id.split('_')[0]}_{number}"
+    except OSError as error:
+        raise UserError(f"trainer.save_dir: cannot make a run directory in {parent}: {error.strerror}.") from None
+    raise AssertionError("itertools.count ended")
+
+
+def describe_run(run_dir: Path, config: Config) -> None:
+    """Write what it takes to repeat the run: the resolved config, and the environment of each start."""
+    write_config(run_dir / CONFIG, config)
+    path = run_dir / ENVIRONMENT
+    starts = json.loads(path.read_text()) if path.exists() else []
+    content = json.dumps([*starts, environment()], indent=2)
+    write_atomically(path, content.encode())
