@@ -69,7 +69,7 @@ class BaseTrainer(ABC):
         try:
             while not self.is_finished:
                 values = self._train_one_epoch()
-                is_best = self.monitor.update(self.epoch, values)
+                is_best = self.monitor.update(values)
                 self._step_schedules(values)
                 self.writers.epoch(values)
                 self.writers.flush()
@@ -95,14 +95,13 @@ class BaseTrainer(ABC):
         return self.epoch >= self.run.options.epochs or self.monitor.is_patience_over
 
     def why_finished(self) -> str:
-        """The end and the best epoch, and what would make the run go on."""
-        end = f"epoch {self.epoch} of {self.run.options.epochs}"
-        how = "trainer.epochs=N"
+        """Where the run ended, its best epoch, and what would make it go on."""
+        end, option = f"epoch {self.epoch} of {self.run.options.epochs}", "trainer.epochs=N"
         if self.monitor.is_patience_over:
-            end += f", {self.monitor.epochs_without_improvement} without a better {self.monitor.name}"
-            how = "trainer.early_stop=N"
-        best = f"Best: {self.monitor.name} {self.monitor.best:.6g} in epoch {self.monitor.best_epoch}."
-        return f"{end}. {best if self.monitor.best is not None else ''} To go on: -r with --set {how}."
+            end += f", {self.monitor.epochs_without_improvement} in a row without a better {self.monitor.name}"
+            option = "trainer.early_stop=N"
+        best = value_table(self.monitor.best_values)
+        return f"{end}. To go on: python train.py -r RUN --set {option}" + (f"\nBest epoch:\n{best}" if best else "")
 
     @final
     def evaluate(self, split: str) -> dict[str, Any]:

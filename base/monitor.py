@@ -26,9 +26,12 @@ class Monitor:
         self._forget()
 
     def _forget(self) -> None:
-        self.best: float | None = None
-        self.best_epoch: int | None = None
+        self.best_values: dict[str, float] = {}  # all values of the best epoch; empty before there is one
         self.epochs_without_improvement = 0
+
+    @property
+    def best(self) -> float | None:
+        return self.best_values.get(self.name)
 
     @property
     def is_on(self) -> bool:
@@ -38,15 +41,15 @@ class Monitor:
     def is_patience_over(self) -> bool:
         return self.early_stop is not None and self.epochs_without_improvement >= self.early_stop
 
-    def update(self, epoch: int, values: dict[str, float]) -> bool:
+    def update(self, values: dict[str, float]) -> bool:
         """Take in an epoch's values; whether it is the best so far."""
         if not self.is_on:
             return False
         value = values[self.name]
         if math.isnan(value):
-            log.warning("epoch %d: %s is NaN, which is never the best.", epoch, self.name)
+            log.warning("%s is NaN, which is never the best.", self.name)
         if self._is_better(value):
-            self.best, self.best_epoch, self.epochs_without_improvement = value, epoch, 0
+            self.best_values, self.epochs_without_improvement = dict(values), 0
             return True
         self.epochs_without_improvement += 1
         return False
@@ -64,7 +67,7 @@ class Monitor:
             "mode": self.mode,
             "name": self.name,
             "best": self.best,
-            "best_epoch": self.best_epoch,
+            "best_values": self.best_values,
             "epochs_without_improvement": self.epochs_without_improvement,
         }
 
@@ -77,8 +80,7 @@ class Monitor:
             )  # fmt: skip
             self._forget()
             return
-        self.best = state["best"]
-        self.best_epoch = state["best_epoch"]
+        self.best_values = state["best_values"]
         self.epochs_without_improvement = state["epochs_without_improvement"]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from base.base_dataset import SPLITS, BaseDataset
 from data_loader.splits import stratified_split
 from data_loader.transforms import NormalizeUint8, apply_to_batch
-from utils.errors import ConfigError, UserError
+from utils.errors import UserError
 from utils.paths import project_path
 
 
@@ -103,7 +103,8 @@ class TorchvisionImages(UInt8Images):
         except (RuntimeError, OSError):
             dataset = self._download(source, folder, is_train) if download else None
         if dataset is None:
-            raise UserError(f"dataset.args.data_dir: {folder} lacks files of {self.name}. Put there: {self.files}.")
+            tried = "and they could not be downloaded" if download else "and download is off"
+            raise UserError(f"dataset.args.data_dir: {folder} lacks files of {self.name}, {tried}. Put there: {self.files}.")
         return self._tensors(dataset)
 
     def _download(self, source: Any, folder: Path, is_train: bool) -> Any:

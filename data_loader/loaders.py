@@ -15,6 +15,7 @@ from utils.seed import derived_seed
 log = logging.getLogger(__name__)
 
 SamplerFactory = Callable[..., Sampler[Any]]
+Collate = Callable[[list[Any]], Any]
 
 
 def make_batches(
@@ -43,41 +44,75 @@ def make_batches(
     Raises:
         ConfigError: values that cannot be, or that leave no batch.
     """
+    _check(batch_size, num_workers, sampler, batch_sampler, shuffle, drop_last)
     is_training = split == "train"
-    generator = torch.Generator()
-    options: dict[str, Any] = {
+    options = {
         "num_workers": num_workers,
         "pin_memory": torch.cuda.is_available() if pin_memory is None else pin_memory,
         "prefetch_factor": prefetch_factor,
         "persistent_workers": persistent_workers,
         "timeout": timeout,
         "multiprocessing_context": multiprocessing_context,
-        "generator": generator,
+        "generator": torch.Generator(),  # else the workers' seeds are drawn from the global one, now and then
     }
-    _check(batch_size, num_workers, sampler, batch_sampler, shuffle, drop_last)
+    seed_of_split = f"{seed}/{split}"
     collate = getattr(dataset, "collate", default_collate)
     try:
         if isinstance(dataset, IterableDataset):
-            if sampler or batch_sampler:
-                raise ConfigError("data_loader.sampler: an iterable data set decides its own order.")
-            drop = drop_last and is_training and batch_size is not None
-            loader = DataLoader(dataset, batch_size, collate_fn=collate if batch_size else None, drop_last=drop, **options)
-            return Batches(loader, generator, None, f"{seed}/{split}", is_training)
-        sources = {"data_source": dataset, "dataset": dataset, "generator": generator, "batch_size": batch_size}
-        if is_training and batch_sampler:
-            index_batches = batch_sampler(**sources)
-        else:
-            if batch_size is None:
-                raise ConfigError("data_loader.batch_size: missing. Write how many samples make a batch.")
-            indices = _indices(dataset, sources, is_training and shuffle, sampler if is_training else None)
-            index_batches = BatchSampler(indices, batch_size, drop_last and is_training)
-        order = Order(index_batches, generator, f"{seed}/{split}")
+            if sampler or batch_sampler or persistent_workers:
+                raise ConfigError(
+                    "data_loader: an iterable data set decides its own order, and its workers start anew each pass, "
+                    "so that a pass can be repeated. Leave out sampler, batch_sampler and persistent_workers."
+                )
+            loader = _iterable_loader(dataset, batch_size, collate, drop_last and is_training, options)
+            return Batches(loader, None, seed_of_split, advances=is_training)
+        order = Order(*_index_batches(dataset, batch_size, is_training, shuffle, drop_last, sampler, batch_sampler), seed_of_split)
         if is_training and len(order) == 0:
             raise ConfigError(f"data_loader: {len(dataset)} training samples give no batch of {batch_size}.")  # type: ignore[arg-type]
         loader = DataLoader(Fetcher(dataset, collate), sampler=order, batch_size=None, collate_fn=_as_it_is, **options)
     except ValueError as error:
         raise ConfigError(f"data_loader: {error}.") from error
-    return Batches(loader, generator, order, f"{seed}/{split}", is_training)
+    return Batches(loader, order, seed_of_split, advances=is_training)
+
+
+def _iterable_loader(
+    dataset: Dataset[Any], batch_size: int | None, collate: Collate, drop_last: bool, options: dict[str, Any]
+) -> DataLoader[Any]:
+    """`batch_size` None: the data set gives whole batches itself."""
+    is_batching = batch_size is not None
+    return DataLoader(
+        dataset,
+        batch_size,
+        collate_fn=collate if is_batching else _as_it_is,
+        drop_last=drop_last and is_batching,
+        **options,
+    )
+
+
+def _index_batches(
+    dataset: Dataset[Any],
+    batch_size: int | None,
+    is_training: bool,
+    shuffle: bool,
+    drop_last: bool,
+    sampler: SamplerFactory | None,
+    batch_sampler: SamplerFactory | None,
+) -> tuple[Sampler[list[int]], torch.Generator]:
+    """What gives the indices of each batch, and the generator that it draws from."""
+    generator = torch.Generator()
+    sources = {"data_source": dataset, "dataset": dataset, "generator": generator, "batch_size": batch_size}
+    if is_training and batch_sampler:
+        return batch_sampler(**sources), generator
+    if batch_size is None:
+        raise ConfigError("data_loader.batch_size: missing. Write how many samples make a batch.")
+    indices: Sampler[int]
+    if is_training and sampler:
+        indices = sampler(**sources)
+    elif is_training and shuffle and len(dataset):  # type: ignore[arg-type]
+        indices = RandomSampler(dataset, generator=generator)  # type: ignore[arg-type]
+    else:
+        indices = SequentialSampler(dataset)  # type: ignore[arg-type]
+    return BatchSampler(indices, batch_size, drop_last and is_training), generator
 
 
 class Batches:
@@ -87,9 +122,8 @@ class Batches:
     loading what was passed over (iterable data sets, which know no positions, are read again up to it).
     """
 
-    def __init__(self, loader: DataLoader[Any], generator: torch.Generator, order: Order | None, seed: str, advances: bool):
+    def __init__(self, loader: DataLoader[Any], order: Order | None, seed: str, advances: bool):
         self._loader = loader
-        self._generator = generator
         self._order = order
         self._seed = seed
         self._advances = advances
@@ -130,12 +164,11 @@ class Batches:
         self._iterator = None
 
     def _open_pass(self) -> Iterator[Any]:
-        pass_seed = f"{self._seed}/{self._passes}"
-        self._generator.manual_seed(derived_seed(pass_seed))
         if self._order is not None:
             self._order.start(self._passes, self._taken)
             return iter(self._loader)
-        dataset = self._loader.dataset
+        pass_seed, dataset = f"{self._seed}/{self._passes}", self._loader.dataset
+        self._loader.generator.manual_seed(derived_seed(pass_seed))  # the workers' seeds come from it
         if hasattr(dataset, "set_epoch"):  # torch's word for "the next pass"
             dataset.set_epoch(self._passes)
         iterator = iter(self._loader)
@@ -146,16 +179,6 @@ class Batches:
         for _ in range(self._taken):
             next(iterator)
         return iterator
-
-
-def _indices(
-    dataset: Dataset[Any], sources: dict[str, Any], shuffle: bool, sampler: SamplerFactory | None
-) -> Sampler[int]:
-    if sampler is not None:
-        return sampler(**sources)
-    if shuffle and len(dataset):  # type: ignore[arg-type]
-        return RandomSampler(dataset, generator=sources["generator"])  # type: ignore[arg-type]
-    return SequentialSampler(dataset)  # type: ignore[arg-type]
 
 
 def _check(

@@ -6,13 +6,16 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from utils.seed import seeded
+from utils.seed import derived_seed, seeded
 
 Position = tuple[str, list[int]]  # the seed of a batch, and the indices of its samples
 
 
 class Order(Sampler[Position]):
-    """The index batches of one pass, each with a seed of its own. `start` before each pass."""
+    """The index batches of one pass, each with a seed of its own. `start` before each pass.
+
+    `generator`: the one that the samplers below draw from; seeded here for each pass.
+    """
 
     def __init__(self, index_batches: Sampler[list[int]], generator: torch.Generator, seed: str):
         self._index_batches = index_batches
@@ -31,6 +34,7 @@ class Order(Sampler[Position]):
         return len(self._index_batches)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Position]:
+        self._generator.manual_seed(derived_seed(self._seed, self._pass))
         for number, indices in enumerate(self._index_batches):
             if number >= self._first:
                 yield f"{self._seed}/{self._pass}/{number}", list(indices)

@@ -68,14 +68,15 @@ def load_training_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_weights(module: Stateful, path: Path) -> None:
-    """Fill a module from a checkpoint's `model` or from a plain state_dict.
+def load_weights(module: Stateful, path: str | Path) -> None:
+    """Fill a module from a checkpoint's `model` (of a run directory: its best) or from a plain state_dict.
 
     Raises:
         CheckpointError: as `load_checkpoint`; or the names or shapes do not fit the module.
     """
-    checkpoint = load_checkpoint(path)
-    load_into("model", module, checkpoint.get("model", checkpoint), shown_path(path))
+    file = find_checkpoint(path, prefer=BEST)
+    checkpoint = load_checkpoint(file)
+    load_into("model", module, checkpoint.get("model", checkpoint), shown_path(file))
 
 
 def load_into(name: str, stateful: Stateful, state: dict[str, Any], source: str) -> None:

@@ -1,0 +1,125 @@
+"""Shared by all tests: the real commands, run in this process or in one of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import test as test_script  # noqa: E402
+import train as train_script  # noqa: E402
+from utils.errors import exit_code_of  # noqa: E402
+
+TIMING = ("seconds", "items_per_second", "data_wait_share")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)  # the models of the tests are too small for two
+
+
+class Project:
+    """Runs the commands on the embedded digits with a small model, in a save_dir of its own."""
+
+    def __init__(self, folder, capfd):
+        self.folder = folder
+        self._capfd = capfd
+        self.config = json.loads((ROOT / "config.json").read_text())
+        self.config["n_gpu"] = 0
+        self.config["model"]["args"] |= {"channels": [4, 8], "hidden": 16}
+        self.config["trainer"] |= {"save_dir": str(folder / "saved"), "epochs": 2, "tensorboard": False}
+
+    def write_config(self, **sections):
+        """Write the config with whole sections replaced; keys of `trainer` are merged."""
+        config = json.loads(json.dumps(self.config))
+        config["trainer"] |= sections.pop("trainer", {})
+        path = self.folder / "config.json"
+        path.write_text(json.dumps(config | sections))
+        return path
+
+    def command(self, script, *arguments):
+        """Run a command in this process: its exit code, stdout and stderr."""
+        self._capfd.readouterr()
+        try:
+            code = exit_code_of(lambda: script.main([str(argument) for argument in arguments]))
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        out, err = self._capfd.readouterr()
+        return code, out, err
+
+    def train(self, *arguments, **sections):
+        """Start a run that must end well; its directory."""
+        code, out, err = self.command(train_script, "-c", self.write_config(**sections), *arguments)
+        assert code == 0, out + err
+        return self.run_dirs()[-1]
+
+    def resume(self, run, *arguments):
+        """Continue a run that must end well; its output."""
+        code, out, err = self.command(train_script, "-r", run, *arguments)
+        assert code == 0, out + err
+        return out
+
+    def refused(self, *arguments, script=train_script):
+        """Run a command that must end with exit code 2, without a traceback and without a run directory; its message."""
+        before = self.run_dirs()
+        code, _, err = self.command(script, *arguments)
+        assert code == 2
+        assert "Traceback" not in err
+        assert self.run_dirs() == before
+        return err
+
+    def refused_config(self, *arguments, **sections):
+        return self.refused("-c", self.write_config(**sections), *arguments)
+
+    def test(self, *arguments):
+        """Score; the metrics on the last line, and all of stdout."""
+        code, out, err = self.command(test_script, *arguments)
+        assert code == 0, out + err
+        return json.loads(out.splitlines()[-1]), out
+
+    def run_dirs(self):
+        return sorted((self.folder / "saved").glob("*/*"), key=lambda path: path.stat().st_ctime_ns)
+
+
+@pytest.fixture
+def project(tmp_path, capfd):
+    return Project(tmp_path, capfd)
+
+
+def metrics_of(run_dir):
+    """The lines of metrics.jsonl, without what a clock says."""
+    lines = [json.loads(line) for line in (Path(run_dir) / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMING} for line in lines]
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(first, second, where="checkpoint"):
+    """Equal to the last bit, tensors and plain values alike."""
+    assert type(first) is type(second), where
+    if isinstance(first, dict):
+        assert list(first) == list(second), where
+        for key in first:
+            if key not in TIMING:
+                assert_same(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second), where
+        for i, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_same(one, other, f"{where}.{i}")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    else:
+        assert first == second, where
+
+
+def run_python(*arguments, cwd=ROOT, **options):
+    """Run Python as a process of its own."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, **options)
