@@ -1,7 +1,7 @@
 """Train a model as a config says, or continue a run.
 
-    python train.py -c config.json
-    python train.py -r saved/NAME/RUN_ID
+python train.py -c config.json
+python train.py -r saved/NAME/RUN_ID
 """
 
 import argparse
@@ -24,7 +24,9 @@ def parse_arguments(argv=None):
     parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
     for option, key in SHORT_OPTIONS.items():
         assignment = (key + "={}").format
-        parser.add_argument(option, dest="set", action="append", type=assignment, metavar="VALUE", help=f"--set {key}=VALUE")
+        parser.add_argument(
+            option, dest="set", action="append", type=assignment, metavar="VALUE", help=f"--set {key}=VALUE"
+        )
     args = parser.parse_args(argv)
     if args.resume and args.init_from:
         parser.error("argument --init-from: not allowed with argument -r/--resume, which has its own weights")
@@ -59,19 +61,20 @@ def main(argv=None):
             log.info("%s is finished: %s", args.resume, trainer.why_finished())
             return
         check_before_training(trainer)
-        run_dir = run_dir or create_run_dir(plan.options.save_dir, plan.config["name"])
+        run_dir = run_dir or create_run_dir(plan.run_options.save_dir, plan.config["name"])
         describe_run(run_dir, plan.config)
         with messages_to_file(run_dir / LOG):
             log.info("%s in %s", f"Going on after epoch {trainer.epoch}" if checkpoint else "New run", run_dir)
             log.info(summary(trainer.stateful()["model"]))
-            writers = open_writers(run_dir, plan.options.tensorboard, plan.config, trainer.epoch, trainer.step)
-            trainer.train(Checkpoints(run_dir, plan.options, plan.config), writers)
+            writers = open_writers(run_dir, plan.run_options.tensorboard, plan.config, trainer.epoch, trainer.step)
+            trainer.train(Checkpoints(run_dir, plan.run_options, plan.config), writers)
 
 
 def build_trainer(plan, devices, splits):
     """Every part by name, in the order in which they need each other."""
     from base.lr_schedule import LRSchedule
     from base.run import Run
+    from data_loader.loaders import make_batches
     from logger.metrics import Metrics
     from utils.seed import seed_everything
 
@@ -79,7 +82,7 @@ def build_trainer(plan, devices, splits):
     seed_everything(seed)
     datasets = {split: plan.dataset.build(split=split) for split in splits}
     batches = {
-        split: plan.data_loader.build(dataset=dataset, split=split, seed=seed)
+        split: make_batches(dataset, split, seed, plan.loader_options)
         for split, dataset in datasets.items()
         if split != "valid" or not hasattr(dataset, "__len__") or len(dataset)
     }
@@ -88,7 +91,7 @@ def build_trainer(plan, devices, splits):
     loss_fn = plan.loss.build()
     optimizer = plan.optimizer.build(params=[weight for weight in model.parameters() if weight.requires_grad])
     lr_scheduler = LRSchedule(plan.lr_scheduler.build(optimizer=optimizer), **plan.lr_scheduler.extra)
-    run = Run(plan.options, batches, metrics, devices, seed)
+    run = Run(plan.run_options, batches, metrics, devices, seed)
     return plan.trainer.build(run=run, model=model, loss_fn=loss_fn, optimizer=optimizer, lr_scheduler=lr_scheduler)
 
 

@@ -52,5 +52,8 @@ def _bytes(size: int) -> str:
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = [cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+    cells = [
+        cell.ljust(width) if i < 2 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
     return "  ".join(cells)

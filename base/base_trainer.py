@@ -82,7 +82,7 @@ class BaseTrainer(ABC):
 
     @final
     def parts(self, kind: type) -> dict[str, Any]:
-        """Those in `stateful` that are of a kind: what is listed there is also put in eval mode, scheduled and logged."""
+        """Those in `stateful` of a kind: what is listed there is also put in eval mode, scheduled and logged."""
         return {name: part for name, part in self.stateful().items() if isinstance(part, kind)}
 
     @final

@@ -29,11 +29,13 @@ class LRSchedule:
         """Raise `ConfigError` for what would only show in the middle of the run."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             if not monitor.is_on:
-                raise ConfigError("lr_scheduler: ReduceLROnPlateau follows trainer.monitor, which is off. Name a value there.")
+                raise ConfigError(
+                    "lr_scheduler: ReduceLROnPlateau follows trainer.monitor, which is off. Name a value there."
+                )
             if self.scheduler.mode != monitor.mode:
                 raise ConfigError(
                     f"lr_scheduler.args.mode: {self.scheduler.mode!r}, but trainer.monitor is "
-                    f"'{monitor.mode} {monitor.name}'. Write \"mode\": \"{monitor.mode}\"."
+                    f'\'{monitor.mode} {monitor.name}\'. Write "mode": "{monitor.mode}".'
                 )
         planned = epochs if self.interval == EPOCH else epochs * steps_per_epoch if steps_per_epoch else None
         possible = getattr(self.scheduler, "total_steps", None)  # OneCycleLR raises past its end

@@ -26,10 +26,8 @@ def check_before_training(trainer: BaseTrainer) -> None:
         names |= _names_in_training(trainer)
     set_rng_state(rng)
     if trainer.monitor.is_on and trainer.monitor.name not in names:
-        reason = "" if "valid" in trainer.run.batches else " There is no validation set."
-        raise ConfigError(
-            f"trainer.monitor: no value is named {trainer.monitor.name!r}.{reason} {closest(trainer.monitor.name, names)}"
-        )
+        missing, reason = trainer.monitor.name, "" if "valid" in trainer.run.batches else " There is no validation set."
+        raise ConfigError(f"trainer.monitor: no value is named {missing!r}.{reason} {closest(missing, names)}")
 
 
 def _names_in_validation(trainer: BaseTrainer) -> set[str]:

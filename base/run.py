@@ -1,6 +1,6 @@
 """What surrounds the step: the run's options, and the parts that `train.py` builds for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -43,7 +43,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         mistakes = [
-            f"trainer.{name}: found {value!r}. Write a whole number of at least {least}{' or null' if optional else ''}."
+            f"trainer.{name}: found {value!r}. Write a whole number of at least {least}{' or null' * optional}."
             for name, least, optional in (
                 ("epochs", 1, False),
                 ("epoch_steps", 1, True),
@@ -90,7 +90,7 @@ class Run:
     """Everything around the step. `batches` has an entry for each split that has samples."""
 
     options: RunOptions
-    batches: dict[str, Batches]
+    batches: Mapping[str, Batches]
     metrics: Metrics = field(default_factory=Metrics)
     devices: Devices = field(default_factory=Devices)
     seed: int = 0

@@ -104,7 +104,9 @@ class TorchvisionImages(UInt8Images):
             dataset = self._download(source, folder, is_train) if download else None
         if dataset is None:
             tried = "and they could not be downloaded" if download else "and download is off"
-            raise UserError(f"dataset.args.data_dir: {folder} lacks files of {self.name}, {tried}. Put there: {self.files}.")
+            raise UserError(
+                f"dataset.args.data_dir: {folder} lacks files of {self.name}, {tried}. Put there: {self.files}."
+            )
         return self._tensors(dataset)
 
     def _download(self, source: Any, folder: Path, is_train: bool) -> Any:

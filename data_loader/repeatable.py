@@ -27,7 +27,7 @@ class Order(Sampler[Position]):
         """Make the next iteration pass `number`, from its batch `first` on."""
         self._pass, self._first = number, first
         for sampler in (self._index_batches, getattr(self._index_batches, "sampler", None)):
-            if hasattr(sampler, "set_epoch"):  # torch's word for "the next pass"
+            if sampler is not None and hasattr(sampler, "set_epoch"):  # torch's word for "the next pass"
                 sampler.set_epoch(number)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Transforms of whole batches, by name in `train_transform` and `eval_transform`; torchvision's v2 ones stand there too."""
+"""Transforms of batches, for `train_transform` and `eval_transform`, where torchvision's v2 ones may stand too."""
 
 from collections.abc import Sequence
 

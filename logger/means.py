@@ -1,6 +1,7 @@
 """Means over items, exact whatever the sizes of the batches, accumulated on the device."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,8 @@ from torch import Tensor
 from utils import distributed
 
 
-class StepResult(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StepResult:
     """What a step reports: scalar tensors, each a mean over `count` items."""
 
     means: dict[str, Tensor]
@@ -64,4 +66,6 @@ def _explain(means: dict[str, Any]) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"StepResult: {name!r} is a {type(value).__name__}. Give a scalar tensor.")
         if value.dim() != 0:
-            raise TypeError(f"StepResult: {name!r} has shape {tuple(value.shape)}. Give a scalar: its mean over the batch.")
+            raise TypeError(
+                f"StepResult: {name!r} has shape {tuple(value.shape)}. Give a scalar: its mean over the batch."
+            )

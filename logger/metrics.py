@@ -19,12 +19,12 @@ class MetricObject(Protocol):
 
 
 class Metrics:
-    """Metrics by name. Order of calls in a phase: `reset`, then this object itself a batch at a time, then `compute`."""
+    """Metrics by name. Order of calls in a phase: `reset`, this object itself for each batch, `compute`."""
 
     def __init__(self, metrics: dict[str, Callable[..., Any] | MetricObject] | None = None):
         metrics = metrics or {}
         self.objects = {name: metric for name, metric in metrics.items() if isinstance(metric, MetricObject)}
-        self.functions = {name: metric for name, metric in metrics.items() if name not in self.objects}
+        self.functions = {name: metric for name, metric in metrics.items() if not isinstance(metric, MetricObject)}
 
     def to(self, device: torch.device) -> "Metrics":
         """Move the metrics that hold tensors as a module does (torchmetrics)."""

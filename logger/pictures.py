@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-_CELL = 28  # pixels; holds a number of four digits
+_CELL = 28  # the side of a cell; wide enough for 9999
 
 
 def matrix_picture(matrix: Tensor) -> Tensor:
-    """A matrix (rows, columns) of counts as a heat map: each row by its share of the row's sum, numbers in the cells."""
+    """A matrix (rows, columns) of counts as a heat map: shades by the share of the row's sum, numbers on top."""
     from torchvision.utils import draw_bounding_boxes
 
     rows, columns = matrix.shape

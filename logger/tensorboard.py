@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class TensorBoardWriter(Writer):
-    """Scalars as `loss/train` and `loss/valid`, so that each pair shares a chart; flushed every epoch.
+    """Scalars as `loss/train` and `loss/valid`, side by side; in the tab Custom Scalars, each pair shares a chart.
 
     `after_step`: the step that a resumed run goes on from; what was written after it is not shown.
     """
@@ -28,10 +28,15 @@ class TensorBoardWriter(Writer):
         self._writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
         self._config = config
         self._warned_of: set[str] = set()
+        self._has_layout = False
         text = json.dumps(config, indent=2, ensure_ascii=False)
         self._writer.add_text("config", "\n".join("    " + line for line in text.splitlines()))  # as code, not markup
 
     def epoch(self, values: dict[str, float]) -> None:
+        if not self._has_layout:
+            self._has_layout = True
+            pairs = {name: ["Multiline", [_tag(name), _tag(VALID + name)]] for name in values if VALID + name in values}
+            self._writer.add_custom_scalars({"train and valid": pairs})
         for name, value in values.items():
             if name not in ("epoch", "step"):
                 self._writer.add_scalar(_tag(name), value, int(values["step"]))

@@ -72,7 +72,10 @@ class Writers:
             except Exception as error:
                 self._writers.remove(writer)
                 log.warning(
-                    "%s failed and is dropped, training goes on: %s: %s", type(writer).__name__, type(error).__name__, error
+                    "%s failed and is dropped, training goes on: %s: %s",
+                    type(writer).__name__,
+                    type(error).__name__,
+                    error,
                 )
 
 

@@ -1,6 +1,7 @@
 """Shared by all tests: the real commands, run in this process or in one of their own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ class Project:
         self.config = json.loads((ROOT / "config.json").read_text())
         self.config["n_gpu"] = 0
         self.config["model"]["args"] |= {"channels": [4, 8], "hidden": 16}
+        self.config["optimizer"]["args"]["lr"] = 0.001
         self.config["trainer"] |= {"save_dir": str(folder / "saved"), "epochs": 2, "tensorboard": False}
 
     def write_config(self, **sections):
@@ -65,7 +67,7 @@ class Project:
         return out
 
     def refused(self, *arguments, script=train_script):
-        """Run a command that must end with exit code 2, without a traceback and without a run directory; its message."""
+        """Run a command that must end with exit code 2, no traceback and no new run directory; its message."""
         before = self.run_dirs()
         code, _, err = self.command(script, *arguments)
         assert code == 2
@@ -120,6 +122,8 @@ def assert_same(first, second, where="checkpoint"):
 
 
 def run_python(*arguments, cwd=ROOT, **options):
-    """Run Python as a process of its own."""
+    """Run Python as a process of its own, with one thread, as the tests themselves."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, **options)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    defaults = {"timeout": 100, "env": environment}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, **(defaults | options))

@@ -103,7 +103,10 @@ def test_a_finished_run_says_so_and_can_be_extended(project):
 
 def test_a_run_that_stopped_early_says_so_and_can_be_extended(project):
     run = project.train(metrics=CONSTANT, trainer={"monitor": "max val_constant", "early_stop": 2, "epochs": 9})
-    assert "2 in a row without a better val_constant. To go on: python train.py -r RUN --set trainer.early_stop=N" in project.resume(run)
+    assert (
+        "2 in a row without a better val_constant. To go on: python train.py -r RUN --set trainer.early_stop=N"
+        in project.resume(run)
+    )
     project.resume(run, "--set", "trainer.early_stop=4")
     assert len(metrics_of(run)) == 5
 
@@ -156,7 +159,9 @@ def test_init_from_takes_the_weights_and_nothing_else(project):
 
 
 def test_init_from_and_resume_exclude_each_other(project):
-    assert "argument --init-from: not allowed with argument -r/--resume" in project.refused("-r", "a", "--init-from", "b")
+    assert "argument --init-from: not allowed with argument -r/--resume" in project.refused(
+        "-r", "a", "--init-from", "b"
+    )
     assert "not allowed with argument" in project.refused("-r", "a", "-c", "b")
 
 

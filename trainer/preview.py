@@ -49,6 +49,8 @@ def prediction_grid(images: Tensor, predictions: Tensor, targets: Tensor) -> Ten
         is_right = prediction == target
         label, colour = (f"{target}", "green") if is_right else (f"{prediction}, is {target}", "red")
         framed.append(
-            draw_bounding_boxes(tile, frame, [label], colors=colour, width=2, label_colors="white", label_background_colors=colour)
+            draw_bounding_boxes(
+                tile, frame, [label], colors=colour, width=2, label_colors="white", label_background_colors=colour
+            )
         )
     return make_grid(torch.stack(framed), nrow=4, padding=2)

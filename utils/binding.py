@@ -113,9 +113,7 @@ def check_arguments(
     own = dict(list(parameters(target).items())[positional:])
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own.values())
     free = {
-        name: parameter
-        for name, parameter in own.items()
-        if name not in provided and parameter.kind not in _VARIADIC
+        name: parameter for name, parameter in own.items() if name not in provided and parameter.kind not in _VARIADIC
     }
     for name in args:
         if name not in free and (not takes_any or name in own or name in provided):
@@ -126,4 +124,14 @@ def check_arguments(
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(target).parameters)
+    """What a callable takes by name. Where a class passes `**kwargs` on, those of its base's constructor, too."""
+    found = dict(inspect.signature(target).parameters)
+    constructors = [cls.__init__ for cls in getattr(target, "__mro__", ())[1:] if "__init__" in vars(cls)]
+    for constructor in constructors:
+        rest = [name for name, parameter in found.items() if parameter.kind is inspect.Parameter.VAR_KEYWORD]
+        if not rest:
+            break
+        _, *inherited = inspect.signature(constructor).parameters.items()
+        found = {name: parameter for name, parameter in found.items() if name not in rest}
+        found |= {name: parameter for name, parameter in inherited if name not in found}
+    return found

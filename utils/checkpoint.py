@@ -133,4 +133,3 @@ def keep_newest(folder: Path, count: int | None, epoch: int) -> None:
     past = [file for file in epoch_files(folder) if int(_EPOCH_FILE.fullmatch(file.name)[1]) <= epoch]  # type: ignore[index]
     for file in past[: max(0, len(past) - count)]:
         file.unlink(missing_ok=True)
-

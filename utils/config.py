@@ -71,16 +71,19 @@ def with_long_sections(config: Config) -> Config:
 def override(config: Config, assignments: Iterable[str]) -> Config:
     """A copy of `config` with `a.b.0.c=VALUE` assignments applied. VALUE is JSON; what is not JSON is a string.
 
+    A section is set before what is in it, whatever the order: `--lr 0.1 --set optimizer=SGD` keeps the rate.
+
     Raises:
         ConfigError: an assignment has no `=`, or leads through a value that has no keys.
     """
     config = copy.deepcopy(config)
-    for assignment in assignments:
+    for assignment in sorted(assignments, key=lambda text: text.partition("=")[0].count(".")):
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {assignment}: not an assignment. Write it as section.key=value.")
         _assign(config, key, _parse_value(text), assignment)
-    return with_long_sections(config)
+        config = with_long_sections(config)
+    return config
 
 
 def _parse_value(text: str) -> Any:

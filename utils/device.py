@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Devices:
-    """The device that holds the model, and the GPUs that a batch is split over (DataParallel) where there are several."""
+    """The device that holds the model, and the GPUs that a batch is split over (DataParallel) where there are two."""
 
     main: torch.device = torch.device("cpu")
     gpu_ids: tuple[int, ...] = ()
@@ -48,7 +48,12 @@ def select_devices(n_gpu: int, option: str | None = None) -> Devices:
     if found == 0 and torch.backends.mps.is_available():
         return Devices(torch.device("mps"))
     if found < n_gpu:
-        log.warning("n_gpu: %d asked for, %d found: training on %s.", n_gpu, found, f"{found} GPU" if found else "the CPU")
+        log.warning(
+            "n_gpu: %d asked for, %d found: training on %s.",
+            n_gpu,
+            found,
+            f"{found} GPU{'s' * (found > 1)}" if found else "the CPU",
+        )
     ids = tuple(range(min(n_gpu, found)))
     return Devices(torch.device("cuda", 0), ids) if ids else Devices(torch.device("cpu"))
 

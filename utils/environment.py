@@ -7,12 +7,12 @@ from datetime import datetime
 from importlib import metadata
 from typing import Any
 
-import torch
-
 from utils.paths import PROJECT_ROOT
 
 
 def environment() -> dict[str, Any]:
+    import torch  # here, since what finds and reads run directories needs none of it
+
     packages = ("torch", "torchvision", "tensorboard", "numpy")
     return {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -15,7 +15,6 @@ from typing import Any
 from utils.errors import ConfigError, closest
 from utils.paths import PROJECT_ROOT
 
-
 Predicate = Callable[[Any], bool]
 
 
@@ -49,7 +48,9 @@ def attribute(dotted: str) -> Any:
 
 def _subclass_of(dotted: str) -> Predicate:
     def accepts(found: Any) -> bool:
-        return inspect.isclass(found) and issubclass(found, attribute(dotted)) and not inspect.isabstract(found)
+        base = attribute(dotted)
+        is_below = inspect.isclass(found) and found is not base and issubclass(found, base)
+        return is_below and not inspect.isabstract(found)
 
     return accepts
 
@@ -212,4 +213,3 @@ def _belongs(found: Any, module: ModuleType) -> bool:
     """Whether it was written in this module's package, and not merely imported there."""
     home = getattr(found, "__module__", None) or ""
     return callable(found) and home.split(".")[0] == module.__name__.split(".")[0]
-

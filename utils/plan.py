@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from utils.binding import Component, bind_section, check_arguments, check_keys, parameters
+from utils.binding import Component, bind_section, check_keys, parameters
 from utils.config import Config
 from utils.errors import ConfigError
 from utils.lookup import Kind, attribute
@@ -21,7 +21,7 @@ RENAMED = {
     "data_loader.type": "What to load is named in the section 'dataset' here; this one says how.",
     "data_loader.args": "The arguments stand directly in 'data_loader' here; those of the data set in 'dataset'.",
 }
-_LOADER, _OPTIONS = "data_loader.loaders.make_batches", "base.run.RunOptions"
+_LOADER_OPTIONS, _RUN_OPTIONS = "data_loader.options.LoaderOptions", "base.run.RunOptions"
 _NOTHING = Component("", lambda: None, {}, Kind("nothing", lambda found: False), {})
 
 
@@ -30,10 +30,10 @@ class Plan:
     """The parts of a run, ready to be built; `config` is resolved: it says what was left to defaults, too."""
 
     config: Config
-    options: Any  # a base.run.RunOptions
+    run_options: Any  # a base.run.RunOptions
     model: Component
     dataset: Component
-    data_loader: Component
+    loader_options: Any  # a data_loader.options.LoaderOptions
     loss: Component
     metrics: dict[str, Component]
     optimizer: Component
@@ -55,7 +55,7 @@ def make_plan(config: Config) -> Plan:
         if config.get(name) is not None:
             found[name] = bind_section(name, config[name], name, mistakes)
     found["metrics"] = _bind_metrics(config["metrics"], mistakes)
-    found["data_loader"] = _bind_data_loader(config.get("data_loader"), mistakes)
+    found["loader_options"] = _bind_data_loader(config.get("data_loader"), mistakes)
     found["trainer"], options = _bind_trainer(config.get("trainer"), mistakes)
     if isinstance(found["trainer"], Component):
         _check_what_the_trainer_takes(found, mistakes)
@@ -63,7 +63,11 @@ def make_plan(config: Config) -> Plan:
     if mistakes:
         raise ConfigError(*_in_new_words(mistakes))
     config["trainer"] = {"type": config["trainer"]["type"], "args": {}} | config["trainer"] | asdict(options)
-    return Plan(config=config, options=options, **({"loss": _NOTHING, "optimizer": _NOTHING, "lr_scheduler": _NOTHING} | found))
+    return Plan(
+        config=config,
+        run_options=options,
+        **({"loss": _NOTHING, "optimizer": _NOTHING, "lr_scheduler": _NOTHING} | found),
+    )
 
 
 def _check_top_level(config: Config, mistakes: list[str]) -> None:
@@ -90,24 +94,24 @@ def _bind_metrics(section: Any, mistakes: list[str]) -> dict[str, Component]:
             continue
         name = component.extra.get("name", component.target.__name__)
         if not isinstance(name, str) or name in metrics or name in ("loss", "grad_norm"):
-            mistakes.append(f'metrics.{i}: the name {name!r} is taken. Give it another one: {{"type": ..., "name": "..."}}.')
+            mistakes.append(
+                f'metrics.{i}: the name {name!r} is taken. Give it another one: {{"type": ..., "name": "..."}}.'
+            )
         metrics[str(name)] = component
     return metrics
 
 
-def _bind_data_loader(section: Any, mistakes: list[str]) -> Component | None:
-    kind = Kind("", lambda found: False, libraries=("torch",), provided=("dataset", "split", "seed"), nested="sampler")
+def _bind_data_loader(section: Any, mistakes: list[str]) -> Any:
+    if section is not None and not isinstance(section, dict):
+        mistakes.append(f"data_loader: found {section!r}. Write an object: {{...}}.")
     if not isinstance(section, dict):
-        if section is not None:
-            mistakes.append(f"data_loader: found {section!r}. Write an object: {{...}}.")
         return None
-    target = attribute(_LOADER)
-    check_arguments("data_loader", target, section, kind.provided, mistakes)
-    nested = {
-        key: bind_section(f"data_loader.{key}", value, "sampler", mistakes) if key.endswith("sampler") and value else value
-        for key, value in section.items()
-    }
-    return Component("data_loader", target, nested, kind, {})
+    options = {}
+    for key, value in section.items():
+        is_nested = key in ("sampler", "batch_sampler") and value is not None
+        component = bind_section(f"data_loader.{key}", value, "sampler", mistakes) if is_nested else None
+        options[key] = component.build if component else value
+    return _options("data_loader", options, attribute(_LOADER_OPTIONS), mistakes)
 
 
 def _bind_trainer(section: Any, mistakes: list[str]) -> tuple[Component | None, Any]:
@@ -116,18 +120,23 @@ def _bind_trainer(section: Any, mistakes: list[str]) -> tuple[Component | None, 
         if section is not None:
             mistakes.append(f'trainer: found {section!r}. Write {{"type": NAME, "args": {{...}}, "epochs": N, ...}}.')
         return None, None
-    target = attribute(_OPTIONS)
-    settings = {key: value for key, value in section.items() if key not in ("type", "args")}
-    check_keys("trainer", settings, ("type", "args", *parameters(target)), mistakes)
-    known = {key: value for key, value in settings.items() if key in parameters(target)}
-    check_arguments("trainer", target, known, (), mistakes)
-    options = None
+    named = {key: section[key] for key in ("type", "args") if key in section}
+    others = {key: value for key, value in section.items() if key not in named}
+    options = _options("trainer", others, attribute(_RUN_OPTIONS), mistakes)
+    return bind_section("trainer", {"type": "Trainer"} | named, "trainer", mistakes), options
+
+
+def _options(where: str, values: dict[str, Any], target: Any, mistakes: list[str]) -> Any:
+    """A dataclass of options from a section's keys; None where a required one is missing or a value cannot be."""
+    allowed = parameters(target)
+    check_keys(where, values, tuple(allowed), mistakes)
+    missing = [name for name, option in allowed.items() if option.default is option.empty and name not in values]
+    mistakes.extend(f"{where}.{name}: missing." for name in missing)
     try:
-        options = target(**known) if "epochs" in known else None
+        return None if missing else target(**{name: value for name, value in values.items() if name in allowed})
     except ConfigError as error:
         mistakes.extend(error.mistakes)
-    named = {key: section[key] for key in ("type", "args") if key in section}
-    return bind_section("trainer", {"type": "Trainer"} | named, "trainer", mistakes), options
+        return None
 
 
 def _check_what_the_trainer_takes(found: dict[str, Any], mistakes: list[str]) -> None:
@@ -146,7 +155,9 @@ def _check_nested_plateau(scheduler: Any, mistakes: list[str], is_nested: bool =
     if not isinstance(scheduler, Component):
         return
     if is_nested and scheduler.target.__name__ == "ReduceLROnPlateau":
-        mistakes.append(f"{scheduler.section}: ReduceLROnPlateau cannot be chained: it must be told the monitored value.")
+        mistakes.append(
+            f"{scheduler.section}: ReduceLROnPlateau cannot be chained: it must be told the monitored value."
+        )
     for value in scheduler.args.values():
         for item in value if isinstance(value, list) else [value]:
             _check_nested_plateau(item, mistakes, is_nested=True)
@@ -154,5 +165,7 @@ def _check_nested_plateau(scheduler: Any, mistakes: list[str], is_nested: bool =
 
 def _in_new_words(mistakes: list[str]) -> list[str]:
     """Replace the closest match by what became of a key of the victoresque template."""
-    return [f"{where}: {RENAMED[where]}" if (where := mistake.split(": ")[0]) in RENAMED else mistake for mistake in mistakes]
-
+    return [
+        f"{where}: {RENAMED[where]}" if (where := mistake.split(": ")[0]) in RENAMED else mistake
+        for mistake in mistakes
+    ]

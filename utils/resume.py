@@ -60,7 +60,10 @@ def refuse_changes(old: Config, new: Config) -> None:
     refused = [key for key in changed_keys(old, new) if key not in MAY_CHANGE_ON_RESUME]
     if refused:
         raise ConfigError(
-            *(f"{key}: cannot change when a run is resumed: what its old value led to is in the checkpoint." for key in refused),
+            *(
+                f"{key}: cannot change when a run is resumed: what its old value led to is in the checkpoint."
+                for key in refused
+            ),
             f"These can: {', '.join(MAY_CHANGE_ON_RESUME)}. "
             "For a new run from these weights: python train.py -c CONFIG --init-from CHECKPOINT.",
         )

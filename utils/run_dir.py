@@ -20,7 +20,7 @@ def check_name(name: object) -> str | None:
     """What is wrong with a run's name, or None. It becomes a folder below `save_dir`, and must not lead elsewhere."""
     if isinstance(name, str) and _NAME.fullmatch(name) and not name.endswith("."):
         return None
-    return f"name: {name!r} cannot be a folder. Use letters, digits, and . _ + - inside, 100 at most."
+    return f"name: {name!r} cannot be a folder. Use letters, numbers, and . _ + - inside, 100 at most."
 
 
 def create_run_dir(save_dir: str, name: str) -> Path:

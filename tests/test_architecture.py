@@ -1,0 +1,137 @@
+"""The house: which room may import which, and how large it may grow."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+ENTRIES = ("train", "test", "new_project")
+ROOMS = {  # room: the rooms that it may import
+    "utils": {"utils"},
+    "model": {"model"},
+    "logger": {"logger", "utils"},
+    "base": {"base", "logger", "utils"},
+    "data_loader": {"data_loader", "base", "utils"},
+    "trainer": {"trainer", "base", "logger", "utils"},
+    **{entry: {"train", "trainer", "data_loader", "model", "base", "logger", "utils"} for entry in ENTRIES},
+}
+TOP = {
+    "train.py", "test.py", "config.json", "base", "data_loader", "model", "trainer", "logger", "utils", "saved",
+    "requirements.txt",
+}  # fmt: skip
+READING_PATH = ("config.json", "train.py", "trainer/trainer.py", "base/base_trainer.py")
+
+
+def sources(*rooms):
+    files = [ROOT / f"{room}.py" for room in rooms if (ROOT / f"{room}.py").is_file()]
+    return files + [path for room in rooms for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+CORE = sources(*ROOMS)
+ALL = sorted(CORE + sources("tests", "scripts", "examples", "benchmarks"))
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path):
+    """The modules that a file imports, anywhere in it."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{named(path)}: imports are absolute"
+            assert [alias.name for alias in node.names] != ["*"], f"{named(path)}: no star imports"
+            yield node.module
+
+
+def room_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", CORE, ids=named)
+def test_imports_run_one_way(path):
+    found = {name.split(".")[0] for name in imports(path)} & set(ROOMS)
+    assert found <= ROOMS[room_of(path)]
+
+
+@pytest.mark.parametrize("path", ALL, ids=named)
+def test_no_file_over_300_lines_and_no_function_over_50(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LIMITS.get(room_of(path), 300)
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno + 1 <= 50, node.name
+
+
+LIMITS = {"train": 99}
+
+
+def test_the_reading_path_is_short():
+    assert sum(len((ROOT / name).read_text().splitlines()) for name in READING_PATH) <= 500
+
+
+def test_the_top_level_is_that_of_the_contract():
+    assert TOP <= {path.name for path in ROOT.iterdir()}
+    assert not list(ROOT.rglob("util.py"))
+
+
+def only_in(pattern, *allowed):
+    found = {named(path) for path in CORE if re.search(pattern, path.read_text(encoding="utf-8"))}
+    assert found == set(allowed)
+
+
+def test_one_file_knows_each_of_these():
+    only_in(r"torch\.load\b|pickle\.load", "utils/checkpoint.py")
+    only_in(r"SummaryWriter\b", "logger/tensorboard.py")
+    only_in(r"torch\.distributed|RANK\b")
+
+
+def test_only_the_entry_scripts_touch_the_config():
+    for path in sources("base", "data_loader", "model", "trainer", "logger"):
+        assert not {"utils.config", "utils.plan", "utils.binding", "utils.lookup"} & set(imports(path)), named(path)
+
+
+def test_the_run_around_the_step_knows_no_task():
+    words = re.compile(r"\b(images?|tokens?|pixels?|digits|classif\w+)\b", re.IGNORECASE)
+    for path in sources("base", "logger", "utils"):
+        assert not words.search(path.read_text(encoding="utf-8")), f"{named(path)}: {words.search(path.read_text())}"
+
+
+def requirements(name):
+    lines = (ROOT / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith(("#", "-r"))]
+
+
+def test_requirements_are_what_the_core_imports_with_bounds_on_both_sides():
+    packages = {re.split(r"[<>=]", line)[0] for line in requirements("requirements.txt")}
+    imported = {name.split(".")[0] for path in CORE for name in imports(path)}
+    if any("torch.utils.tensorboard" in set(imports(path)) for path in CORE):
+        imported.add("tensorboard")
+    assert packages == imported - set(sys.stdlib_module_names) - set(ROOMS)
+    for line in requirements("requirements.txt"):
+        assert re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", line), line
+
+
+def test_every_public_class_and_module_of_the_core_says_what_it_is_for():
+    for path in CORE:
+        tree = tree_of(path)
+        assert ast.get_docstring(tree) or path.name == "__init__.py", named(path)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{named(path)}: {node.name}"
+
+
+def test_no_file_names_a_place_of_one_machine():
+    for path in Path(ROOT).rglob("*"):
+        if path.suffix in (".py", ".json", ".md", ".txt", ".toml", ".yml") and not {"saved", "data", ".venv"} & set(
+            path.parts
+        ):
+            assert not re.search(r"/(home|root|Users)/\w", path.read_text(encoding="utf-8")), named(path)

@@ -1,0 +1,138 @@
+"""An epoch's means are those of the whole set, whatever the sizes of the batches."""
+
+import pytest
+import torch
+from conftest import load
+from torch.nn import functional as F
+
+from data_loader.datasets import Digits
+from logger.means import RunningMeans, StepResult
+from logger.metrics import Metrics
+from model.metric import ConfusionMatrix, accuracy, top_k_accuracy
+from model.model import LeNet
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 359])
+def test_means_of_a_run_equal_those_over_the_whole_set(project, batch_size):
+    """359 test samples: 7 and 64 leave a short last batch."""
+    run = project.train("--lr", "0.01")  # far enough trained that no rounding decides between two classes
+    values, _ = project.test("-r", run, "--set", f"data_loader.batch_size={batch_size}")
+    model = LeNet(10, channels=(4, 8), hidden=16).eval()
+    model.load_state_dict(load(run / "model_best.pth")["model"])
+    test_set = Digits("test")
+    images, targets = test_set.__getitems__(list(range(len(test_set))))
+    with torch.no_grad():
+        output = model(images)
+    expected = {
+        "loss": F.nll_loss(output.double(), targets),
+        "accuracy": (output.argmax(1) == targets).double().mean(),
+        "top_k_accuracy": (output.topk(3).indices == targets[:, None]).any(1).double().mean(),
+    }
+    assert values == pytest.approx({name: value.item() for name, value in expected.items()}, abs=1e-6)
+
+
+def test_the_mean_over_a_short_last_batch_is_exact():
+    """The mean of these batch means is 0.75; the mean over items is 0.6."""
+    means = RunningMeans()
+    means.update(StepResult({"loss": torch.tensor(0.5)}, count=4))
+    means.update(StepResult({"loss": torch.tensor(1.0)}, count=1))
+    assert means.compute() == {"loss": pytest.approx(0.6, abs=1e-12)}
+
+
+def test_a_mean_over_many_single_items_does_not_drift():
+    means = RunningMeans()
+    for _ in range(20_000):
+        means.update(StepResult({"loss": torch.tensor(0.1)}, count=1))
+    assert means.compute()["loss"] == pytest.approx(0.1, abs=1e-8)  # float32 sums drift by 1e-6 here
+
+
+def test_a_step_may_leave_names_out():
+    means = RunningMeans()
+    means.update(StepResult({"g": torch.tensor(1.0), "d": torch.tensor(4.0)}, count=1))
+    means.update(StepResult({"g": torch.tensor(4.0)}, count=2))
+    assert means.compute() == {"g": 3.0, "d": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("mean", "message"),
+    [
+        (0.5, "StepResult: 'loss' is a float. Give a scalar tensor."),
+        (torch.zeros(3), "StepResult: 'loss' has shape (3,). Give a scalar: its mean over the batch."),
+    ],
+)
+def test_what_is_no_scalar_tensor_is_named(mean, message):
+    with pytest.raises(TypeError) as error:
+        RunningMeans().update(StepResult({"loss": mean}, count=3))
+    assert str(error.value) == message
+
+
+def test_top_k_with_fewer_classes_than_k():
+    assert top_k_accuracy(torch.rand(5, 2), torch.tensor([0, 1, 0, 1, 0]), k=3) == 1.0
+
+
+def test_accuracies_of_known_scores():
+    scores = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.2, 0.7, 0.1]])
+    targets = torch.tensor([2, 1, 0])
+    assert accuracy(scores, targets).item() == pytest.approx(1 / 3)
+    assert top_k_accuracy(scores, targets, k=2).item() == 1.0
+
+
+def test_a_confusion_matrix_sees_every_batch_and_forgets_at_reset():
+    matrix = ConfusionMatrix(num_classes=2)
+    metrics = Metrics({"accuracy": accuracy, "matrix": matrix})
+    scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
+    for target in (torch.tensor([0, 1, 1]), torch.tensor([0, 0, 0])):
+        assert list(metrics(scores, target)) == ["accuracy"]
+    assert metrics.compute()["matrix"].tolist() == [[3, 1], [1, 1]]
+    metrics.reset()
+    assert metrics.compute()["matrix"].sum() == 0
+
+
+def test_the_confusion_matrix_of_a_run_is_printed_as_a_table(project):
+    _, out = project.test("-r", project.train())
+    lines = out.splitlines()
+    head = lines.index("ConfusionMatrix")
+    assert lines[head + 2].split() == ["target", *map(str, range(10))]
+    counts = [[0 if cell == "." else int(cell) for cell in line.split()[1:]] for line in lines[head + 3 : head + 13]]
+    assert sum(map(sum, counts)) == 359
+    assert len(lines) == head + 14, "the JSON object is the last line"
+
+
+def test_a_metric_of_the_whole_phase_is_followed_like_any_other(project, tmp_path, monkeypatch):
+    """F1 is no mean of batch means; an object with update, compute and reset gets it right."""
+    import model.metric as module
+
+    class MacroRecall:
+        def __init__(self, num_classes: int):
+            self.matrix = ConfusionMatrix(num_classes)
+
+        def update(self, output, target):
+            self.matrix.update(output, target)
+
+        def compute(self):
+            counts = self.matrix.counts.double()
+            return (counts.diagonal() / counts.sum(1).clamp(min=1)).mean()
+
+        def reset(self):
+            self.matrix.reset()
+
+    MacroRecall.__module__ = module.__name__
+    monkeypatch.setattr(module, "MacroRecall", MacroRecall, raising=False)
+    sections = {"metrics": [{"type": "MacroRecall", "args": {"num_classes": 10}}, "ConfusionMatrix"]}
+    sections["metrics"][1] = {"type": "ConfusionMatrix", "args": {"num_classes": 10}}
+    run = project.train(**sections, trainer={"monitor": "max val_MacroRecall"})
+    one, _ = project.test("-r", run, "--set", "data_loader.batch_size=1")
+    whole, _ = project.test("-r", run, "--set", "data_loader.batch_size=359")
+    assert one["MacroRecall"] == whole["MacroRecall"]
+    assert 0 < one["MacroRecall"] < 1
+
+
+def test_test_py_and_validation_agree_on_the_same_data(project):
+    run = project.train()
+    last = load(run / "last.pth")
+    values, _ = project.test("-r", run / "last.pth", "--split", "valid")
+    logged = last["monitor"]["best_values"]
+    assert logged["epoch"] == last["epoch"]
+    assert {f"val_{name}": value for name, value in values.items()} == {
+        name: value for name, value in logged.items() if name.startswith("val_")
+    }

@@ -1,0 +1,110 @@
+"""A project made from the template stands on its own: its tests pass, and it trains."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import ROOT, run_python
+
+import new_project
+
+
+def make(target, *options):
+    done = run_python("new_project.py", target, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def git(folder, *arguments):
+    return subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("options", [[], ["--minimal"]])
+def test_its_own_tests_pass_and_its_default_run_trains(tmp_path, options):
+    target = tmp_path / "my_project"
+    out = make(target, *options)
+    assert "Its first commit is made" in out
+    assert git(target, "log", "--format=%s") == "Start my_project from the template\n"
+    done = run_python("train.py", "-c", "config.json", cwd=target)
+    assert done.returncode == 0, done.stderr
+    chosen = [] if not options else ["tests/test_readme.py", "tests/test_architecture.py"]
+    done = run_python("-m", "pytest", *chosen, cwd=target, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert git(target, "status", "--porcelain") == ""
+
+
+def test_it_holds_what_a_project_needs_and_no_more(tmp_path):
+    make(tmp_path / "full")
+    present = {path.name for path in (tmp_path / "full").iterdir()}
+    assert {".ci", ".git", ".github", ".gitignore", "LICENSE", "Makefile", "README.md", "configs", "tests"} <= present
+    assert not {"new_project.py", "data", ".venv", "__pycache__", "scripts"} & present
+    assert [path.name for path in (tmp_path / "full" / "saved").iterdir()] == ["README.md"]
+    make(tmp_path / "small", "--minimal")
+    small = {path.name for path in (tmp_path / "small").iterdir()}
+    assert "configs" in present - small <= {"configs", "docs", "examples", "benchmarks"}
+
+
+def test_it_is_named_and_says_nothing_of_the_template(tmp_path):
+    make(tmp_path / "my_project")
+    text = (tmp_path / "my_project" / "README.md").read_text()
+    assert text.startswith("# my_project\n") and "new_project" not in text and "<!-- template" not in text
+
+
+def test_folders_of_any_name_further_down_are_copied(tmp_path, monkeypatch):
+    """Only at the top are `data` and `saved` not the project's own."""
+    template = tmp_path / "template"
+    for path in ("model/data/a.py", "data/big.bin", "saved/run/last.pth", ".venv/pyvenv.cfg", "x/__pycache__/a.pyc"):
+        (template / path).parent.mkdir(parents=True, exist_ok=True)
+        (template / path).write_text("")
+    monkeypatch.setattr(new_project, "PROJECT_ROOT", template)
+    assert {str(path) for path in new_project.files(set())} == {"saved/README.md", "model/data/a.py"}
+
+
+def refused(*arguments):
+    done = run_python("new_project.py", *arguments)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_target_that_is_not_empty_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is there and not empty. Nothing was changed; choose another folder." in refused(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert "is there and not empty" in refused(tmp_path / "notes.txt")
+
+
+def test_an_empty_target_is_taken(tmp_path):
+    make(tmp_path)
+    assert (tmp_path / "train.py").is_file()
+
+
+def test_a_target_inside_the_template_is_refused():
+    assert "lies in the template itself" in refused("my_project")
+    assert not (ROOT / "my_project").exists()
+
+
+def test_a_target_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(tmp_path / "file" / "project")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_without_an_identity_git_commits_as_nobody(tmp_path, monkeypatch):
+    """A new machine: git does not know its user."""
+    for name in list(os.environ):
+        if name.startswith("GIT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.useConfigOnly")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
+    assert "by nobody: git does not know your user.name and user.email." in make(tmp_path / "project")
+
+
+def test_without_git_the_project_is_made_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "It is not under git" in make(tmp_path / "project")
+    assert (tmp_path / "project" / "train.py").is_file()

@@ -1,0 +1,152 @@
+"""Every command, config, recipe and folder in the README is executed or looked at here."""
+
+import json
+import re
+import shutil
+import sys
+
+import pytest
+from conftest import ROOT, run_python
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+COPIED = ("base", "data_loader", "logger", "model", "trainer", "utils", "train.py", "test.py", "config.json", "configs")
+
+# Runs commands one after another in one process, since each start imports torch again. RUN is the first run made.
+DRIVER = """
+import json, pathlib, shlex, sys
+import test, train
+from utils.errors import exit_code_of
+
+for line in json.load(sys.stdin):
+    program, script, *arguments = shlex.split(line, comments=True)
+    runs = sorted(pathlib.Path("saved/digits_lenet").glob("*"))
+    arguments = [str(runs[0]) if argument == "RUN" else argument for argument in arguments]
+    code = exit_code_of(lambda: {"train.py": train, "test.py": test}[script].main(arguments))
+    if code:
+        sys.exit(f"exit code {code}: {line}")
+"""
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def commands():
+    return [line for block in blocks("sh") for line in block.splitlines()]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The code of the project in a folder of its own, where runs may be made and files changed."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, tmp_path)
+    return tmp_path
+
+
+def drive(folder, lines):
+    done = run_python("-c", DRIVER, cwd=folder, input=json.dumps(lines))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_first_command_trains_and_reaches_what_the_readme_says(copy):
+    """The environment's part of both lines is the same, and CI runs it from the second one as it stands."""
+    (train,) = [line for line in commands() if "venv" in line and "train.py" in line]
+    (test,) = [line for line in commands() if "venv" in line and "pytest" in line]
+    setup, install, program = train.split(" && ")
+    assert test.split(" && ")[0] == setup == "python3 -m venv .venv"
+    assert test.split(" && ")[1] == install.replace("requirements.txt", "requirements-dev.txt")
+    out = drive(copy, [program.removeprefix(".venv/bin/"), "python test.py -r RUN"])
+    assert json.loads(out.splitlines()[-1])["accuracy"] >= 0.97
+
+
+def test_the_powershell_lines_are_twins_of_the_others():
+    (block,) = blocks("powershell")
+    twins = [
+        line.replace("; ", " && ").replace("py -m venv", "python3 -m venv").replace(".venv\\Scripts\\", ".venv/bin/")
+        for line in block.splitlines()
+    ]
+    assert twins == [line for line in commands() if "venv" in line]
+
+
+def test_every_other_command_runs(copy):
+    lines = [
+        line.split("#")[0] + (" --set trainer.epochs=2 trainer.early_stop=null" if " -c " in line else "")
+        for line in commands()
+        if line.startswith(("python train.py", "python test.py")) and "configs/" not in line
+    ]
+    assert len(lines) >= 9
+    assert "epoch 40 of 40" in drive(copy, lines)
+    programs = {" ".join(line.split()[:2]) for line in commands() if "venv" not in line}
+    elsewhere = {"tensorboard --logdir", "python new_project.py"}  # below, and tests/test_new_project.py
+    assert programs - elsewhere == {"python train.py", "python test.py"}
+
+
+def test_tensorboard_starts_as_the_readme_says():
+    done = run_python("-m", "tensorboard.main", "--version")
+    assert re.match(r"2\.\d+", done.stdout)
+
+
+def test_every_config_that_a_command_names_is_there():
+    named = set(re.findall(r"-c (\S+\.json)", TEXT))
+    assert named and all((ROOT / name).is_file() for name in named)
+
+
+FILES = re.compile(r"\*\*A[^*]*\*\*, in `([^`]+)`:?.*?```python\n(.*?)```\s+```json\n(.*?)```", re.DOTALL)
+
+
+def test_the_recipes_work_as_they_stand(copy):
+    recipes = FILES.findall(TEXT)
+    assert [name for name, _, _ in recipes] == [
+        "model/model.py", "data_loader/datasets.py", "model/loss.py", "model/metric.py", "trainer/trainer.py",
+    ]  # fmt: skip
+    lines = []
+    for i, (name, code, change) in enumerate(recipes):
+        path = copy / name
+        path.write_text(path.read_text() + "\n\n" + code)
+        config = json.loads((ROOT / "config.json").read_text())
+        config["trainer"]["epochs"] = 2
+        if name == "data_loader/datasets.py":
+            config["metrics"] = ["accuracy"]
+        config |= json.loads(change)
+        (copy / f"recipe{i}.json").write_text(json.dumps(config | {"name": f"recipe{i}"}))
+        lines.append(f"python train.py -c recipe{i}.json")
+    drive(copy, lines)
+    for i in range(len(recipes)):
+        (metrics,) = (copy / "saved" / f"recipe{i}").glob("*/metrics.jsonl")
+        assert len(metrics.read_text().splitlines()) == 2
+    assert "val_MacroRecall" in next((copy / "saved" / "recipe3").glob("*/metrics.jsonl")).read_text()
+
+
+def test_the_folder_tree_is_true():
+    (tree,) = blocks("text")
+    shown = {line.split()[0] for line in tree.splitlines()}
+    hidden = {"README.md", "data"}
+    present = {path.name for path in ROOT.iterdir() if not path.name.startswith(".") and path.name != "__pycache__"}
+    present -= {path.parent.name for path in ROOT.glob("*/pyvenv.cfg")}
+    assert shown == present - hidden
+
+
+def test_what_is_said_of_lookups_and_settings_is_what_the_code_has():
+    sys.path.insert(0, str(ROOT))
+    from base.run import RunOptions
+    from data_loader.options import LoaderOptions
+    from utils.lookup import KINDS
+
+    for kind in KINDS.values():
+        for home in (kind.project.replace(".", "/") + ".py", *kind.libraries):
+            if home != ".py" and kind is not KINDS["sampler"]:
+                assert f"`{home}`" in TEXT, home
+    for option in RunOptions.__dataclass_fields__:
+        assert option in TEXT, option
+    for option in ("batch_size", "shuffle", "drop_last", "sampler", "batch_sampler", "num_workers", "pin_memory"):
+        assert option in LoaderOptions.__dataclass_fields__
+
+
+def test_links_lead_to_files():
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
+        assert (ROOT / link).exists(), link

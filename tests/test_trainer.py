@@ -1,0 +1,236 @@
+"""The supervised step, schedulers, devices, the summary: what a run does and shows."""
+
+import re
+
+import pytest
+import torch
+from conftest import load, metrics_of
+from torch import nn
+
+from base.base_model import BaseModel, summary
+from base.base_trainer import BaseTrainer
+from base.run import Run, RunOptions
+from utils.device import Devices, select_devices
+from utils.errors import UserError
+
+# ---- the step ----
+
+
+def test_the_run_equals_a_loop_written_by_hand(project):
+    """The same seeds, data and arithmetic, with no trainer: the same weights to the last bit."""
+    from data_loader.datasets import Digits
+    from data_loader.loaders import make_batches
+    from data_loader.options import LoaderOptions
+    from model.model import LeNet
+    from utils.seed import seed_everything
+
+    run = project.train(lr_scheduler=None)
+    seed_everything(0)
+    model = LeNet(10, channels=(4, 8), hidden=16)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    batches = make_batches(Digits("train"), "train", 0, LoaderOptions(batch_size=64))
+    for epoch in (1, 2):
+        seed_everything(0, "epoch", epoch)
+        for images, targets in batches.epoch():
+            optimizer.zero_grad()
+            torch.nn.functional.nll_loss(model(images), targets).backward()
+            optimizer.step()
+    saved = load(run / "last.pth")["model"]
+    assert all(torch.equal(saved[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_gradients_are_clipped_by_their_norm(project):
+    """With plain SGD of rate 1 and one batch, the weights move by exactly the clipped norm."""
+    sections = {"optimizer": "SGD", "lr_scheduler": None}
+    norms = []
+    for options in (["--lr", "0"], ["--lr", "1", "--set", "trainer.args.max_grad_norm=0.01"]):
+        run = project.train("--set", "trainer.epochs=1", "trainer.epoch_steps=1", *options, **sections)
+        norms.append((load(run / "last.pth")["model"], metrics_of(run)[0]["grad_norm"]))
+    (before, norm), (after, logged) = norms
+    moved = torch.cat([(after[name] - before[name]).flatten() for name in before]).norm()
+    assert norm == logged > 0.01, "the logged norm is the one before clipping"
+    assert moved.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_epoch_steps_are_exact(project):
+    run = project.train(trainer={"epoch_steps": 5, "epochs": 3})
+    assert [line["step"] for line in metrics_of(run)] == [5, 10, 15]
+
+
+def test_every_epoch_logs_what_a_reader_asks_for(project):
+    for line in metrics_of(project.train()):
+        assert set(line) == {
+            "epoch", "step", "lr", "grad_norm", "loss", "accuracy", "top_k_accuracy",
+            "val_loss", "val_accuracy", "val_top_k_accuracy",
+        }  # fmt: skip
+
+
+def test_the_seed_decides_the_run(project):
+    one, same, other = (project.train("--set", f"seed={seed}") for seed in (3, 3, 4))
+    assert metrics_of(one) == metrics_of(same) != metrics_of(other)
+
+
+def test_validation_does_not_change_training(project, monkeypatch):
+    import data_loader.datasets as module
+
+    class Unvalidated(module.Digits):
+        def __len__(self):
+            return 0 if self.split == "valid" else super().__len__()
+
+    Unvalidated.__module__ = module.__name__
+    monkeypatch.setattr(module, "Unvalidated", Unvalidated, raising=False)
+    off = {"monitor": "off", "early_stop": None}
+    one, other = (project.train(dataset=name, trainer=off) for name in ("Digits", "Unvalidated"))
+    assert [line["loss"] for line in metrics_of(one)] == [line["loss"] for line in metrics_of(other)]
+
+
+def test_a_base_class_without_its_three_methods_cannot_be_made():
+    with pytest.raises(TypeError, match="stateful.*train_step.*valid_step"):
+        BaseTrainer(Run(RunOptions(epochs=1), {}))
+
+
+# ---- schedulers ----
+
+
+def rates_of(project, scheduler, epochs=4):
+    trainer = {"epochs": epochs, "log_steps": 1}
+    return [line["lr"] for line in metrics_of(project.train(lr_scheduler=scheduler, trainer=trainer))]
+
+
+def test_once_each_epoch(project):
+    rates = rates_of(project, {"type": "ExponentialLR", "args": {"gamma": 0.5}})
+    assert rates == pytest.approx([0.001, 0.0005, 0.00025, 0.000125])
+
+
+def test_once_each_step(project):
+    rates = rates_of(project, {"type": "StepLR", "interval": "step", "args": {"step_size": 10, "gamma": 0.5}})
+    assert rates == pytest.approx([0.001, 0.00025, 0.0000625, 0.000015625])  # 20 steps an epoch
+
+
+def test_plateau_follows_the_monitored_value(project):
+    """Nothing is better by 50 %: the rate falls after each epoch but the first two."""
+    plateau = {"type": "ReduceLROnPlateau", "args": {"patience": 0, "threshold": 0.9, "factor": 0.1}}
+    assert rates_of(project, plateau) == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "trainer", "message"),
+    [
+        (
+            {"type": "ReduceLROnPlateau"},
+            {"monitor": "max val_accuracy"},
+            "lr_scheduler.args.mode: 'min', but trainer.monitor is 'max val_accuracy'. Write \"mode\": \"max\".",
+        ),
+        (
+            {"type": "ReduceLROnPlateau"},
+            {"monitor": "off", "early_stop": None},
+            "lr_scheduler: ReduceLROnPlateau follows trainer.monitor, which is off. Name a value there.",
+        ),
+        (
+            {"type": "ReduceLROnPlateau", "interval": "step"},
+            {},
+            "lr_scheduler.interval: ReduceLROnPlateau follows a value of each epoch. Choices: epoch.",
+        ),
+        (
+            {"type": "ChainedScheduler", "args": {"schedulers": [{"type": "ReduceLROnPlateau"}]}},
+            {},
+            "lr_scheduler.args.schedulers.0: ReduceLROnPlateau cannot be chained: it must be told the monitored value.",
+        ),
+        (
+            {"type": "OneCycleLR", "interval": "step", "args": {"max_lr": 0.1, "total_steps": 30}},
+            {},
+            "lr_scheduler.args: OneCycleLR ends after 30 steps, but the run steps it 40 times, once each step.",
+        ),
+    ],
+)
+def test_what_would_fail_in_the_middle_is_refused_at_the_start(project, scheduler, trainer, message):
+    assert project.refused_config(lr_scheduler=scheduler, trainer=trainer) == f"error: {message}\n"
+
+
+def test_chained_schedulers(project):
+    halves = {"type": "ExponentialLR", "args": {"gamma": 0.5}}
+    rates = rates_of(project, {"type": "ChainedScheduler", "args": {"schedulers": [halves, halves]}}, epochs=2)
+    assert rates == pytest.approx([1e-3, 0.25e-3])
+
+
+# ---- devices ----
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("cuda", "-d cuda: no GPU 0; torch finds 0 on this machine."),
+        ("0,1", "-d 0,1: no GPU 0, 1; torch finds 0 on this machine."),
+        ("gpu", "-d gpu: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1."),
+        ("0;import os", "-d 0;import os: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1."),
+    ],
+)
+def test_a_device_asked_for_by_name_must_be_there(project, option, message):
+    assert project.refused_config("-d", option) == f"error: {message}\n"
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() or torch.backends.mps.is_available(), reason="needs a machine with a CPU alone"
+)
+def test_fewer_gpus_than_asked_for_is_one_line(caplog):
+    assert select_devices(n_gpu=2).main.type == "cpu"
+    assert caplog.messages == ["n_gpu: 2 asked for, 0 found: training on the CPU."]
+
+
+def test_gpus_that_are_there_are_used(monkeypatch, caplog):
+    """The count is all that is asked of CUDA here; the model on real GPUs is for a machine that has some."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert select_devices(n_gpu=1) == Devices(torch.device("cuda", 0), (0,))
+    assert select_devices(n_gpu=4) == Devices(torch.device("cuda", 0), (0, 1))
+    assert caplog.messages == ["n_gpu: 4 asked for, 2 found: training on 2 GPUs."]
+    assert select_devices(n_gpu=1, option="1,0") == Devices(torch.device("cuda", 1), (1, 0))
+    assert select_devices(n_gpu=2, option="cpu") == Devices(torch.device("cpu"))
+    with pytest.raises(UserError, match="no GPU 2; torch finds 2"):
+        select_devices(1, "1,2")
+
+
+def test_batches_of_any_nesting_are_moved():
+    devices = Devices(torch.device("meta"))
+    moved = devices.move({"a": torch.ones(1), "b": [torch.ones(1), (torch.ones(1), "text")], "c": None})
+    assert moved["a"].is_meta and moved["b"][0].is_meta and moved["b"][1][0].is_meta
+    assert moved["b"][1][1] == "text" and moved["c"] is None
+
+
+# ---- what is shown ----
+
+
+class Scaled(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("seen", torch.zeros(3))
+        self.register_buffer("cache", torch.zeros(5), persistent=False)
+        self.body = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+        self.body[0].weight.requires_grad_(False)
+
+
+def test_a_summary_counts_parameters_trainable_ones_buffers_and_bytes():
+    rows = {line.split()[0]: line.split()[2:] for line in Scaled().summary().splitlines() if not line.startswith("-")}
+    assert rows["(own)"] == ["1", "1", "8", "16", "B"], "a scalar is one parameter; the cache is not saved"
+    assert rows["body"] == ["14", "6", "5", "80", "B"]
+    assert rows["total"] == ["15", "7", "13", "96", "B"]
+    assert summary(Scaled()) == Scaled().summary()
+
+
+def test_a_run_shows_the_model_its_epochs_and_the_best(project):
+    run = project.train(trainer={"epochs": 3})
+    text = (run / "train.log").read_text()
+    assert "conv1    Conv2d" in text
+    rows = re.findall(r"^.* INFO +(\d) +[\d.]+/[\d.]+ .* best$", text, re.MULTILINE)
+    assert rows == ["1", "2", "3"]
+    end = text[text.index("Best epoch:") :]
+    assert "val_accuracy" in end and "epoch               3" in end
+
+
+def test_without_a_terminal_progress_is_plain_lines(project, monkeypatch):
+    monkeypatch.setattr("logger.progress.SECONDS_BETWEEN_LINES", 0.0)
+    run = project.train(trainer={"epochs": 1, "log_steps": 1})
+    text = (run / "train.log").read_text()
+    assert re.search(r"epoch 1/1  7/20 batches  loss [\d.]+  lr 0\.001  [\d,]+ items/s  \d+ s left", text)
+    assert "\r" not in text
