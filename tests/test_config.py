@@ -245,7 +245,7 @@ def test_a_section_that_must_be_there(project, section):
         ("dataset", "BaseDataset"),
         ("dataset", "UserError"),
         ("trainer", "BaseTrainer"),
-        ("model", "scripts.make_digits.stratified_split"),
+        ("model", "tests.conftest.load"),
         ("model", "model..LeNet"),
         ("model", "model.model.F"),
         ("model", "../model.LeNet"),
@@ -254,6 +254,19 @@ def test_a_section_that_must_be_there(project, section):
 def test_a_name_reaches_nothing_of_another_kind(project, section, name):
     change = {section: {"type": name, "args": {}}}
     assert f"{section}.type: " in project.refused_config(**change)
+
+
+def test_a_module_that_needs_what_is_not_installed_says_so(project, monkeypatch):
+    import utils.lookup as lookup
+
+    (project.folder / "extra_model.py").write_text("import a_package_that_nobody_has")
+    monkeypatch.setattr(lookup, "PROJECT_ROOT", project.folder)
+    monkeypatch.syspath_prepend(project.folder)
+    message = project.refused_config(model="extra_model.Net")
+    assert (
+        "model.type: 'extra_model.Net': extra_model needs a package that is not installed: a_package_that_nobody_has."
+        in message
+    )
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,10 @@ def _look_up_dotted(kind: Kind, name: str) -> Callable[..., Any]:
         raise ConfigError(f"{name!r} is not a dotted name.")
     if not path.with_suffix(".py").is_file() and not (path / "__init__.py").is_file():
         raise ConfigError(f"{name!r}: the project has no module {module_name}. A dotted name starts at its root.")
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{name!r}: {module_name} needs a package that is not installed: {error.name}.") from error
     found = getattr(module, attribute, None)
     if found is None or not _belongs(found, module):
         raise ConfigError(f"{name!r}: {module_name} has no {attribute!r}. {closest(attribute, _own(kind, module))}")
