@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from conftest import load, metrics_of
+from conftest import assert_same, load, metrics_of
 
 from base.monitor import Monitor
 from utils.errors import ConfigError
@@ -82,6 +82,25 @@ def test_following_a_training_value_changes_nothing(project):
         project.train(trainer={"monitor": monitor, "epoch_steps": 7}) for monitor in ("min val_loss", "min loss")
     )
     assert metrics_of(one) == metrics_of(other)
+
+
+def test_the_check_before_training_leaves_no_trace(project):
+    import torch
+
+    from base.preflight import check_before_training
+    from train import build_trainer
+    from utils.config import load_config
+    from utils.device import Devices
+    from utils.plan import make_plan
+
+    config = load_config(project.write_config(trainer={"monitor": "min loss"}))
+    trainer = build_trainer(make_plan(config), Devices(), ["train", "valid"])
+    before = trainer.state_dict()
+    weights = {name: weight.clone() for name, weight in before.pop("model").items()}
+    check_before_training(trainer)
+    after = trainer.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in after.pop("model").items())
+    assert_same(before, after)
 
 
 @pytest.mark.parametrize(("name", "match"), [("val_los", "val_loss"), ("val_acuracy", "val_accuracy"), ("lss", "loss")])

@@ -108,9 +108,11 @@ def test_once_each_step(project):
 
 
 def test_plateau_follows_the_monitored_value(project):
-    """Nothing is better by 50 %: the rate falls after each epoch but the first two."""
+    """Nothing is better by 90 %: the rate falls after each epoch but the first. All is better by a little: it stays."""
     plateau = {"type": "ReduceLROnPlateau", "args": {"patience": 0, "threshold": 0.9, "factor": 0.1}}
     assert rates_of(project, plateau) == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+    plateau["args"]["threshold"] = 0.0
+    assert rates_of(project, plateau) == [1e-3] * 4
 
 
 @pytest.mark.parametrize(
