@@ -93,6 +93,17 @@ def project(tmp_path, capfd):
     return Project(tmp_path, capfd)
 
 
+@pytest.fixture
+def write_into(monkeypatch):
+    """Put a class into a module of the project, as if it were written there."""
+
+    def write(module, cls):
+        cls.__module__ = module.__name__
+        monkeypatch.setattr(module, cls.__name__, cls, raising=False)
+
+    return write
+
+
 def metrics_of(run_dir):
     """The lines of metrics.jsonl, without what a clock says."""
     lines = [json.loads(line) for line in (Path(run_dir) / "metrics.jsonl").read_text().splitlines()]

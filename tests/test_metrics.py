@@ -5,6 +5,7 @@ import torch
 from conftest import load
 from torch.nn import functional as F
 
+import model.metric
 from data_loader.datasets import Digits
 from logger.means import RunningMeans, StepResult
 from logger.metrics import Metrics
@@ -17,12 +18,12 @@ def test_means_of_a_run_equal_those_over_the_whole_set(project, batch_size):
     """359 test samples: 7 and 64 leave a short last batch."""
     run = project.train("--lr", "0.01")  # far enough trained that no rounding decides between two classes
     values, _ = project.test("-r", run, "--set", f"data_loader.batch_size={batch_size}")
-    model = LeNet(10, channels=(4, 8), hidden=16).eval()
-    model.load_state_dict(load(run / "model_best.pth")["model"])
+    network = LeNet(10, channels=(4, 8), hidden=16).eval()
+    network.load_state_dict(load(run / "model_best.pth")["model"])
     test_set = Digits("test")
     images, targets = test_set.__getitems__(list(range(len(test_set))))
     with torch.no_grad():
-        output = model(images)
+        output = network(images)
     expected = {
         "loss": F.nll_loss(output.double(), targets),
         "accuracy": (output.argmax(1) == targets).double().mean(),
@@ -98,9 +99,8 @@ def test_the_confusion_matrix_of_a_run_is_printed_as_a_table(project):
     assert len(lines) == head + 14, "the JSON object is the last line"
 
 
-def test_a_metric_of_the_whole_phase_is_followed_like_any_other(project, tmp_path, monkeypatch):
-    """F1 is no mean of batch means; an object with update, compute and reset gets it right."""
-    import model.metric as module
+def test_a_metric_of_the_whole_phase_is_followed_like_any_other(project, write_into):
+    """Recall by class is no mean of batch means; an object with update, compute and reset gets it right."""
 
     class MacroRecall:
         def __init__(self, num_classes: int):
@@ -116,11 +116,9 @@ def test_a_metric_of_the_whole_phase_is_followed_like_any_other(project, tmp_pat
         def reset(self):
             self.matrix.reset()
 
-    MacroRecall.__module__ = module.__name__
-    monkeypatch.setattr(module, "MacroRecall", MacroRecall, raising=False)
-    sections = {"metrics": [{"type": "MacroRecall", "args": {"num_classes": 10}}, "ConfusionMatrix"]}
-    sections["metrics"][1] = {"type": "ConfusionMatrix", "args": {"num_classes": 10}}
-    run = project.train(**sections, trainer={"monitor": "max val_MacroRecall"})
+    write_into(model.metric, MacroRecall)
+    metrics = [{"type": name, "args": {"num_classes": 10}} for name in ("MacroRecall", "ConfusionMatrix")]
+    run = project.train(metrics=metrics, trainer={"monitor": "max val_MacroRecall"})
     one, _ = project.test("-r", run, "--set", "data_loader.batch_size=1")
     whole, _ = project.test("-r", run, "--set", "data_loader.batch_size=359")
     assert one["MacroRecall"] == whole["MacroRecall"]

@@ -5,6 +5,7 @@ import math
 import pytest
 from conftest import assert_same, load, metrics_of
 
+import data_loader.datasets
 from base.monitor import Monitor
 from utils.errors import ConfigError
 
@@ -109,15 +110,12 @@ def test_a_metric_that_does_not_exist_is_an_error_before_training(project, name,
     assert message == f"error: trainer.monitor: no value is named {name!r}. Closest match: {match}.\n"
 
 
-def test_validation_that_is_not_there_cannot_be_followed(project, monkeypatch):
-    import data_loader.datasets as module
-
-    class Unvalidated(module.Digits):
+def test_validation_that_is_not_there_cannot_be_followed(project, write_into):
+    class Unvalidated(data_loader.datasets.Digits):
         def __len__(self):
             return 0 if self.split == "valid" else super().__len__()
 
-    monkeypatch.setattr(module, "Unvalidated", Unvalidated, raising=False)
-    Unvalidated.__module__ = module.__name__
+    write_into(data_loader.datasets, Unvalidated)
     message = project.refused_config(dataset="Unvalidated")
     assert "trainer.monitor: no value is named 'val_loss'. There is no validation set." in message
     run = project.train(dataset="Unvalidated", trainer={"monitor": "min loss"})

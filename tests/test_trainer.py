@@ -1,15 +1,20 @@
 """The supervised step, schedulers, devices, the summary: what a run does and shows."""
 
 import re
+import time
 
 import pytest
 import torch
 from conftest import load, metrics_of
 from torch import nn
+from torch.utils.data import Dataset
 
+import data_loader.datasets
+import model.model
 from base.base_model import BaseModel, summary
 from base.base_trainer import BaseTrainer
 from base.run import Run, RunOptions
+from logger.progress import Progress
 from utils.device import Devices, select_devices
 from utils.errors import UserError
 
@@ -26,17 +31,17 @@ def test_the_run_equals_a_loop_written_by_hand(project):
 
     run = project.train(lr_scheduler=None)
     seed_everything(0)
-    model = LeNet(10, channels=(4, 8), hidden=16)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    network = LeNet(10, channels=(4, 8), hidden=16)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
     batches = make_batches(Digits("train"), "train", 0, LoaderOptions(batch_size=64))
     for epoch in (1, 2):
         seed_everything(0, "epoch", epoch)
         for images, targets in batches.epoch():
             optimizer.zero_grad()
-            torch.nn.functional.nll_loss(model(images), targets).backward()
+            torch.nn.functional.nll_loss(network(images), targets).backward()
             optimizer.step()
     saved = load(run / "last.pth")["model"]
-    assert all(torch.equal(saved[name], weight) for name, weight in model.state_dict().items())
+    assert all(torch.equal(saved[name], weight) for name, weight in network.state_dict().items())
 
 
 def test_gradients_are_clipped_by_their_norm(project):
@@ -70,18 +75,67 @@ def test_the_seed_decides_the_run(project):
     assert metrics_of(one) == metrics_of(same) != metrics_of(other)
 
 
-def test_validation_does_not_change_training(project, monkeypatch):
-    import data_loader.datasets as module
-
-    class Unvalidated(module.Digits):
+def test_validation_does_not_change_training(project, write_into):
+    class Unvalidated(data_loader.datasets.Digits):
         def __len__(self):
             return 0 if self.split == "valid" else super().__len__()
 
-    Unvalidated.__module__ = module.__name__
-    monkeypatch.setattr(module, "Unvalidated", Unvalidated, raising=False)
+    write_into(data_loader.datasets, Unvalidated)
     off = {"monitor": "off", "early_stop": None}
     one, other = (project.train(dataset=name, trainer=off) for name in ("Digits", "Unvalidated"))
     assert [line["loss"] for line in metrics_of(one)] == [line["loss"] for line in metrics_of(other)]
+
+
+class Sentences(Dataset):
+    """Token ids (5,), and whether the first is the larger half's."""
+
+    def __init__(self, split):
+        self.tokens = torch.arange(200).view(-1, 5).remainder(20)
+
+    def __len__(self):
+        return len(self.tokens)
+
+    def __getitem__(self, index):
+        return self.tokens[index], (self.tokens[index, 0] >= 10).long()
+
+
+class Bag(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.EmbeddingBag(20, 2)
+
+    def forward(self, tokens):
+        return self.embedding(tokens)
+
+
+class Points(Dataset):
+    """Vectors (3,), and a sum (1,)."""
+
+    def __init__(self, split):
+        self.points = torch.linspace(-1, 1, 120).view(-1, 3)
+
+    def __len__(self):
+        return len(self.points)
+
+    def __getitem__(self, index):
+        return self.points[index], self.points[index].sum(dim=0, keepdim=True)
+
+
+class Linear(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "network", "loss"), [(Sentences, Bag, "cross_entropy"), (Points, Linear, "mse_loss")]
+)
+def test_tasks_without_images_need_no_change_of_the_trainer(project, write_into, dataset, network, loss):
+    write_into(data_loader.datasets, dataset)
+    write_into(model.model, network)
+    run = project.train(
+        model=network.__name__, dataset=dataset.__name__, loss=loss, metrics=[], trainer={"tensorboard": True}
+    )
+    assert len(metrics_of(run)) == 2 and "failed and is dropped" not in (run / "train.log").read_text()
 
 
 def test_a_base_class_without_its_three_methods_cannot_be_made():
@@ -228,6 +282,14 @@ def test_a_run_shows_the_model_its_epochs_and_the_best(project):
     assert rows == ["1", "2", "3"]
     end = text[text.index("Best epoch:") :]
     assert "val_accuracy" in end and "epoch               3" in end
+
+
+def test_a_clock_that_stands_still_divides_by_nothing(monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", lambda: 1.0)
+    progress = Progress([1, 2], total=2, title="")
+    for _ in progress:
+        progress.update(items=1)
+    assert (progress.items_per_second, progress.data_wait_share) == (0.0, 0.0)
 
 
 def test_without_a_terminal_progress_is_plain_lines(project, monkeypatch):
