@@ -7,7 +7,7 @@ import argparse
 import os
 import re
 import shutil
-import subprocess  # noqa: S404
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from utils.errors import UserError, exit_code_of
 from utils.paths import PROJECT_ROOT
 
-NOT_COPIED = {".git", "saved", "data"}  # at the top; a folder of this name further down is a project's own
+NOT_COPIED = {".git", "saved", "data"}  # at the top; further down, such a name is a project's own
 CACHES = re.compile(r"__pycache__|\..*_cache|\.hypothesis|\.ipynb_checkpoints|\.DS_Store")
 OF_THE_TEMPLATE = {
     "new_project.py",
@@ -64,21 +64,32 @@ def check_target(target: Path) -> None:
         raise UserError(f"{target}: is there and not empty. Nothing was changed; choose another folder.")
 
 
-def files(left_out: set[str]) -> Iterator[Path]:
+def files(left_out: set[str]) -> list[Path]:
     """What a project needs, relative to the template: no runs, data, environments or caches."""
-    yield Path("saved/README.md")
+    kept = [path for path in (_known_to_git() or _walked()) if path.parts[0] not in NOT_COPIED]
+    return [
+        Path("saved/README.md"),
+        *(path for path in kept if not left_out & {path.as_posix(), *(parent.as_posix() for parent in path.parents)}),
+    ]
+
+
+def _known_to_git() -> list[Path]:
+    """The files that git tracks or would track; none where the template is no repository of its own."""
+    if not (PROJECT_ROOT / ".git").exists():
+        return []
+    try:
+        names = _git(PROJECT_ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [Path(name) for name in names if name and (PROJECT_ROOT / name).is_file()]
+
+
+def _walked() -> Iterator[Path]:
     for folder, folders, names in os.walk(PROJECT_ROOT):
-        inside = Path(folder).relative_to(PROJECT_ROOT)
-        is_top = inside == Path()
         folders[:] = [
-            name
-            for name in folders
-            if not (CACHES.fullmatch(name) or (is_top and name in NOT_COPIED) or str(inside / name) in left_out)
-            and not (Path(folder) / name / "pyvenv.cfg").exists()
+            name for name in folders if not CACHES.fullmatch(name) and not (Path(folder) / name / "pyvenv.cfg").exists()
         ]
-        for name in names:
-            if not CACHES.fullmatch(name) and str(inside / name) not in left_out:
-                yield inside / name
+        yield from (Path(folder, name).relative_to(PROJECT_ROOT) for name in names if not CACHES.fullmatch(name))
 
 
 def own_readme(project: Path, name: str, is_minimal: bool) -> str:
@@ -111,8 +122,12 @@ def first_commit(target: Path) -> str:
         return f"It is not under git: {error}"
 
 
-def _git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True)  # noqa: S603, S607
+def _git(folder: Path, *arguments: str) -> str:
+    """Run git on this folder, whatever repository the environment points to."""
+    other = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in other}
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout  # noqa: S603
 
 
 if __name__ == "__main__":

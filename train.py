@@ -41,7 +41,7 @@ def main(argv=None):
     from base.preflight import check_before_training
     from logger.console import messages_to_file, messages_to_screen
     from logger.open_writers import open_writers
-    from utils.checkpoint import load_weights
+    from utils.checkpoint import drop_later, load_weights
     from utils.device import select_devices
     from utils.plan import make_plan
     from utils.resume import read_source, refuse_changes
@@ -51,9 +51,10 @@ def main(argv=None):
     with messages_to_screen():
         config, checkpoint, run_dir = read_source(args.config, args.resume, args.set)
         plan = make_plan(config)
-        trainer = build_trainer(plan, select_devices(plan.config["n_gpu"], args.device), ["train", "valid"])
         if checkpoint:
             refuse_changes(make_plan(checkpoint["config"]).config, plan.config)
+        trainer = build_trainer(plan, select_devices(plan.config["n_gpu"], args.device), ["train", "valid"])
+        if checkpoint:
             trainer.load_state_dict(checkpoint, args.resume)
         if args.init_from:
             load_weights(trainer.stateful()["model"], args.init_from)
@@ -62,6 +63,7 @@ def main(argv=None):
             return
         check_before_training(trainer)
         run_dir = run_dir or create_run_dir(plan.run_options.save_dir, plan.config["name"])
+        drop_later(run_dir, trainer.epoch, trainer.monitor.best_epoch)
         describe_run(run_dir, plan.config)
         with messages_to_file(run_dir / LOG):
             log.info("%s in %s", f"Going on after epoch {trainer.epoch}" if checkpoint else "New run", run_dir)
@@ -74,21 +76,17 @@ def build_trainer(plan, devices, splits):
     """Every part by name, in the order in which they need each other."""
     from base.lr_schedule import LRSchedule
     from base.run import Run
-    from data_loader.loaders import make_batches
+    from data_loader.loaders import make_batches_of_splits
     from logger.metrics import Metrics
     from utils.seed import seed_everything
 
     seed = plan.config["seed"]
     seed_everything(seed)
     datasets = {split: plan.dataset.build(split=split) for split in splits}
-    batches = {
-        split: make_batches(dataset, split, seed, plan.loader_options)
-        for split, dataset in datasets.items()
-        if split != "valid" or not hasattr(dataset, "__len__") or len(dataset)
-    }
+    batches = make_batches_of_splits(datasets, seed, plan.loader_options)
     metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
     model = plan.model.build().to(devices.main)
-    loss_fn = plan.loss.build()
+    loss_fn = devices.move(plan.loss.build())
     optimizer = plan.optimizer.build(params=[weight for weight in model.parameters() if weight.requires_grad])
     lr_scheduler = LRSchedule(plan.lr_scheduler.build(optimizer=optimizer), **plan.lr_scheduler.extra)
     run = Run(plan.run_options, batches, metrics, devices, seed)

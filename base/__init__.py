@@ -3,6 +3,6 @@
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
 from base.base_trainer import BaseTrainer, StepResult
-from base.run import Run, RunOptions
+from base.run import Run
 
-__all__ = ["BaseDataset", "BaseModel", "BaseTrainer", "Run", "RunOptions", "StepResult"]
+__all__ = ["BaseDataset", "BaseModel", "BaseTrainer", "Run", "StepResult"]

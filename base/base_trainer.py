@@ -15,6 +15,7 @@ from base.lr_schedule import LRSchedule
 from base.monitor import Monitor
 from base.run import Run
 from logger.means import RunningMeans, StepResult
+from logger.metrics import scalars_and_matrices
 from logger.progress import Progress
 from logger.tables import VALID, EpochTable, value_table
 from logger.writers import Writers
@@ -53,7 +54,7 @@ class BaseTrainer(ABC):
         """What survives a restart, by its key in the checkpoint; `model` is the module that others load."""
 
     def on_epoch_end(self, values: dict[str, float]) -> None:  # noqa: B027 - optional
-        """After both phases, with the epoch's values, before they are logged; may add some."""
+        """After both phases, with the epoch's values, before they are logged; may add some to be logged, too."""
 
     # ---- the run ----
 
@@ -65,19 +66,23 @@ class BaseTrainer(ABC):
     @final
     def train(self, checkpoints: Checkpoints, writers: Writers) -> None:
         """Train from the epoch reached so far to the last one, or until patience is over."""
-        self.writers, table, values = writers, EpochTable(), {}
+        self.writers, table, values, is_saved = writers, EpochTable(), {}, True
         try:
             while not self.is_finished:
-                values = self._train_one_epoch()
+                values, best_before = self._train_one_epoch(), self.monitor.best_values
                 is_best = self.monitor.update(values)
                 self._step_schedules(values)
                 self.writers.epoch(values)
                 self.writers.flush()
                 for line in table.lines(values, is_best):
                     log.info(line)
-                checkpoints.save(self.state_dict, self.epoch, is_best, self.is_finished)
+                is_saved = checkpoints.save(self.state_dict, self.epoch, is_best, self.is_finished)
+                if not is_saved:
+                    self.monitor.best_values = best_before  # a best that is not on the disk is none
         finally:
             self.writers.close(values)
+        if not is_saved:
+            raise SystemExit("The last epoch is not saved.")
         log.info("Finished: %s", self.why_finished())
 
     @final
@@ -90,10 +95,12 @@ class BaseTrainer(ABC):
         for module in self.parts(nn.Module).values():
             module.train(is_training)
 
+    @final
     @property
     def is_finished(self) -> bool:
         return self.epoch >= self.run.options.epochs or self.monitor.is_patience_over
 
+    @final
     def why_finished(self) -> str:
         """Where the run ended, its best epoch, and what would make it go on."""
         end, option = f"epoch {self.epoch} of {self.run.options.epochs}", "trainer.epochs=N"
@@ -193,8 +200,7 @@ class BaseTrainer(ABC):
         self.writers.step(values | rates, self.step)
 
     def _metric_values(self) -> dict[str, Any]:
-        computed = self.metrics.compute()
-        return {name: value.item() if value.numel() == 1 else value for name, value in computed.items()}
+        return scalars_and_matrices(self.metrics.compute())
 
     def _write_matrices(self, values: dict[str, Any], phase: str) -> dict[str, float]:
         for name, value in values.items():
@@ -206,6 +212,7 @@ class BaseTrainer(ABC):
         for schedule in self.parts(LRSchedule).values():
             schedule.on_epoch_end(values[self.monitor.name] if self.monitor.is_on else None)
 
+    @final
     def learning_rates(self) -> dict[str, float]:
         """`lr` for the first group of `optimizer`; `lr_NAME`, `lr_NAME_1` for other optimizers and groups."""
         rates = {}

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from base.run import RunOptions
 from utils.checkpoint import BEST, epoch_file, keep_newest, save_checkpoint
+from utils.options import RunOptions
 
 log = logging.getLogger(__name__)
 
@@ -19,14 +19,17 @@ class Checkpoints:
         self._options = options
         self._config = config
 
-    def save(self, state: Callable[[], dict[str, Any]], epoch: int, is_best: bool, is_end: bool) -> None:
-        """Save `state()` if the epoch is due. A disk that refuses is reported; the checkpoints before stay good."""
+    def save(self, state: Callable[[], dict[str, Any]], epoch: int, is_best: bool, is_end: bool) -> bool:
+        """Save `state()` if the epoch is due; False if that failed. The checkpoints before it stay good."""
         is_due = epoch % self._options.save_period == 0
         if not (is_due or is_best or is_end):
-            return
+            return True
         also = [epoch_file(epoch)] * is_due + [BEST] * is_best
+        content = state() | {"config": self._config}
         try:
-            save_checkpoint(self._run_dir, state() | {"config": self._config}, also)
-            keep_newest(self._run_dir, self._options.keep_last, epoch)
+            save_checkpoint(self._run_dir, content, also)
+            keep_newest(self._run_dir, self._options.keep_last)
         except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-            log.error("Epoch %d could not be saved in %s, training goes on: %s", epoch, self._run_dir, error)
+            log.error("Epoch %d could not be saved in %s: %s", epoch, self._run_dir, error)
+            return False
+        return True

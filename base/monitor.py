@@ -34,6 +34,10 @@ class Monitor:
         return self.best_values.get(self.name)
 
     @property
+    def best_epoch(self) -> int | None:
+        return int(self.best_values["epoch"]) if "epoch" in self.best_values else None
+
+    @property
     def is_on(self) -> bool:
         return self.mode != OFF
 

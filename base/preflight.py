@@ -3,12 +3,17 @@
 from copy import deepcopy
 
 import torch
+from torch import nn
 
 from base.base_trainer import BaseTrainer
 from base.lr_schedule import LRSchedule
+from logger.metrics import scalars_and_matrices
 from logger.tables import VALID
+from utils.checkpoint import check_plain
 from utils.errors import ConfigError, closest
 from utils.seed import rng_state, set_rng_state
+
+RESERVED = ("format", "epoch", "step", "monitor", "batches", "rng", "config")
 
 
 def check_before_training(trainer: BaseTrainer) -> None:
@@ -20,6 +25,13 @@ def check_before_training(trainer: BaseTrainer) -> None:
     options, batches = trainer.run.options, trainer.run.batches["train"]
     for schedule in trainer.parts(LRSchedule).values():
         schedule.check(trainer.monitor, options.epochs, options.epoch_steps or batches.steps_per_pass())
+    for name, part in trainer.stateful().items():
+        if name in RESERVED:
+            raise ConfigError(
+                f"{type(trainer).__name__}.stateful: {name!r} is a key of the run's own. Choose another name."
+            )
+        if not isinstance(part, nn.Module):
+            check_plain(name, part.state_dict())
     rng = rng_state()
     names = {VALID + name for name in _names_in_validation(trainer)}
     if trainer.monitor.is_on and not trainer.monitor.name.startswith(VALID):
@@ -51,14 +63,14 @@ def _names_in_training(trainer: BaseTrainer) -> set[str]:
 
 
 def _names_of_metric_objects(trainer: BaseTrainer) -> set[str]:
-    names = {name for name, value in trainer.metrics.compute().items() if value.numel() == 1}
+    values = scalars_and_matrices(trainer.metrics.compute())
     trainer.metrics.reset()
-    return names
+    return {name for name, value in values.items() if isinstance(value, float)}
 
 
 def _first_batch(trainer: BaseTrainer, split: str) -> object:
     batches = trainer.run.batches[split]
     position = batches.state_dict()
-    batch = trainer.run.devices.move(next(batches.epoch()))
+    batch = trainer.run.devices.move(next(batches.epoch(1)))
     batches.load_state_dict(position)
     return batch

@@ -1,7 +1,7 @@
 """From a data set to its batches, pass after pass, each the same whenever and wherever it is made again."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any
 
 import torch
@@ -16,12 +16,23 @@ from torch.utils.data import (
     default_collate,
 )
 
-from data_loader.options import LoaderOptions
 from data_loader.repeatable import Fetcher, Order, isolated
 from utils.errors import ConfigError
+from utils.options import LoaderOptions
 from utils.seed import derived_seed
 
 log = logging.getLogger(__name__)
+
+
+def make_batches_of_splits(
+    datasets: Mapping[str, Dataset[Any]], seed: int, options: LoaderOptions
+) -> dict[str, "Batches"]:
+    """The batches of each split that has samples; "train" must have some."""
+    return {
+        split: make_batches(dataset, split, seed, options)
+        for split, dataset in datasets.items()
+        if split == "train" or not isinstance(dataset, Sized) or len(dataset)
+    }
 
 
 def make_batches(dataset: Dataset[Any], split: str, seed: int, options: LoaderOptions) -> "Batches":
@@ -33,17 +44,18 @@ def make_batches(dataset: Dataset[Any], split: str, seed: int, options: LoaderOp
     make = _iterable_batches if isinstance(dataset, IterableDataset) else _indexed_batches
     try:
         return make(dataset, split == "train", f"{seed}/{split}", options)
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:  # torch uses both for values that cannot be
         raise ConfigError(f"data_loader: {error}.") from error
 
 
 def _indexed_batches(dataset: Any, is_training: bool, seed: str, options: LoaderOptions) -> "Batches":
     generator = torch.Generator()
-    order = Order(_index_batches(dataset, is_training, generator, options), generator, seed)
-    if is_training and len(order) == 0:
+    is_custom = is_training and bool(options.sampler or options.batch_sampler)
+    order = Order(_index_batches(dataset, is_training, generator, options), generator, seed, is_custom)
+    if is_training and order.steps() == 0:
         raise ConfigError(f"data_loader: {len(dataset)} training samples give no batch of {options.batch_size}.")
     fetcher = Fetcher(dataset, getattr(dataset, "collate", default_collate))
-    loader = DataLoader(fetcher, sampler=order, batch_size=None, collate_fn=_as_it_is, **options.for_torch())
+    loader = DataLoader(fetcher, sampler=order, batch_size=None, collate_fn=_as_it_is, **_for_torch(options))
     return Batches(loader, order, seed, advances=is_training)
 
 
@@ -51,15 +63,15 @@ def _index_batches(
     dataset: Any, is_training: bool, generator: torch.Generator, options: LoaderOptions
 ) -> Sampler[list[int]]:
     size = options.batch_size
+    if size is None:
+        raise ConfigError("data_loader.batch_size: missing. Write how many samples make a batch.")
     sources = {"data_source": dataset, "dataset": dataset, "generator": generator, "batch_size": size}
     if is_training and options.batch_sampler:
         return options.batch_sampler(**sources)
-    if size is None:
-        raise ConfigError("data_loader.batch_size: missing. Write how many samples make a batch.")
     indices: Sampler[int]
     if is_training and options.sampler:
         indices = options.sampler(**sources)
-    elif is_training and options.shuffle and len(dataset):
+    elif is_training and options.shuffle is not False and len(dataset):
         indices = RandomSampler(dataset, generator=generator)
     else:
         indices = SequentialSampler(dataset)
@@ -78,9 +90,22 @@ def _iterable_batches(dataset: Any, is_training: bool, seed: str, options: Loade
         options.batch_size,
         collate_fn=getattr(dataset, "collate", default_collate) if is_batching else _as_it_is,
         drop_last=options.drop_last and is_training and is_batching,
-        **options.for_torch(),
+        **_for_torch(options),
     )
     return Batches(loader, None, seed, advances=is_training)
+
+
+def _for_torch(options: LoaderOptions) -> dict[str, Any]:
+    """The arguments that torch's DataLoader gets whatever the data set."""
+    return {
+        "num_workers": options.num_workers,
+        "pin_memory": torch.cuda.is_available() if options.pin_memory is None else options.pin_memory,
+        "prefetch_factor": options.prefetch_factor,
+        "persistent_workers": options.persistent_workers,
+        "timeout": options.timeout,
+        "multiprocessing_context": options.multiprocessing_context,
+        "generator": torch.Generator(),  # else the workers' seeds are drawn from the global one, now and then
+    }
 
 
 class Batches:
@@ -99,7 +124,7 @@ class Batches:
         self._iterator: Iterator[Any] | None = None
 
     def steps_per_pass(self) -> int | None:
-        return None if self._order is None else len(self._order)
+        return None if self._order is None else self._order.steps()
 
     def epoch(self, steps: int | None = None) -> Iterator[Any]:
         """The next `steps` batches, into the next passes where need be; or what is left of a pass.

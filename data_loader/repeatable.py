@@ -1,6 +1,6 @@
 """What makes a batch the same whenever it is made: its indices and its randomness are functions of its position."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
 import torch
@@ -14,11 +14,13 @@ Position = tuple[str, list[int]]  # the seed of a batch, and the indices of its 
 class Order(Sampler[Position]):
     """The index batches of one pass, each with a seed of its own. `start` before each pass.
 
-    `generator`: the one that the samplers below draw from; seeded here for each pass.
+    `generator`: the one that torch's samplers draw from, seeded here for each pass.
+    `is_custom`: the sampler may draw from the global generators, too, and gets its own ones to do so.
     """
 
-    def __init__(self, index_batches: Sampler[list[int]], generator: torch.Generator, seed: str):
+    def __init__(self, index_batches: Sampler[list[int]], generator: torch.Generator, seed: str, is_custom: bool):
         self._index_batches = index_batches
+        self._is_custom = is_custom
         self._generator = generator
         self._seed = seed
         self._pass = self._first = 0
@@ -30,12 +32,15 @@ class Order(Sampler[Position]):
             if sampler is not None and hasattr(sampler, "set_epoch"):  # torch's word for "the next pass"
                 sampler.set_epoch(number)
 
-    def __len__(self) -> int:
-        return len(self._index_batches)  # type: ignore[arg-type]
+    def steps(self) -> int | None:
+        """Batches in a pass; None where the sampler does not know."""
+        return len(self._index_batches) if isinstance(self._index_batches, Sized) else None
 
     def __iter__(self) -> Iterator[Position]:
-        self._generator.manual_seed(derived_seed(self._seed, self._pass))
-        for number, indices in enumerate(self._index_batches):
+        seed = f"{self._seed}/{self._pass}"
+        self._generator.manual_seed(derived_seed(seed))
+        index_batches = iter(self._index_batches)
+        for number, indices in enumerate(isolated(index_batches, seed) if self._is_custom else index_batches):
             if number >= self._first:
                 yield f"{self._seed}/{self._pass}/{number}", list(indices)
 

@@ -9,7 +9,7 @@ from utils.errors import ConfigError
 def stratified_split(targets: Tensor, second_size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of two parts of a set, each in ascending order, with the classes in the set's proportions.
 
-    `targets`: (N,) class numbers. `second_size`: samples in the second part, to within rounding of a class.
+    `targets`: (N,) class numbers. `second_size`: samples in the second part, exactly.
     A function of its arguments: draws from no global generator.
 
     Raises:
@@ -22,9 +22,11 @@ def stratified_split(targets: Tensor, second_size: int, seed: int) -> tuple[Tens
         )
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.zeros(len(targets), dtype=torch.bool)
-    share = second_size / len(targets)
-    for target in targets.unique():
+    classes, counts = targets.unique(return_counts=True)
+    shares = counts.double() * second_size / len(targets)
+    sizes = shares.floor().long()
+    sizes[(shares - sizes).argsort(descending=True, stable=True)[: second_size - int(sizes.sum())]] += 1
+    for target, size in zip(classes, sizes.tolist(), strict=True):
         members = (targets == target).nonzero().flatten()
-        members = members[torch.randperm(len(members), generator=generator)]
-        chosen[members[: round(len(members) * share)]] = True
+        chosen[members[torch.randperm(len(members), generator=generator)[:size]]] = True
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()

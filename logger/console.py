@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,8 +13,9 @@ class _ScreenHandler(logging.Handler):
     """Prints above a progress bar, not through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        with suppress(OSError):  # a closed terminal or pipe ends the messages, not the run; the log file goes on
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
 
 
 @contextmanager

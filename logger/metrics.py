@@ -47,3 +47,24 @@ class Metrics:
     def compute(self) -> dict[str, Tensor]:
         """What the objects say of all batches since `reset`."""
         return {name: metric.compute() for name, metric in self.objects.items()}
+
+
+def scalars_and_matrices(computed: dict[str, Any]) -> dict[str, Any]:
+    """What metrics computed, as floats and, for tensors of two dimensions, as they are; a vector is a float an item.
+
+    Raises:
+        TypeError: something else.
+    """
+    values: dict[str, Any] = {}
+    for name, value in computed.items():
+        if isinstance(value, Tensor) and value.dim() == 2:
+            values[name] = value
+        elif isinstance(value, Tensor) and value.dim() == 1:
+            values |= {f"{name}_{i}": item for i, item in enumerate(value.tolist())}
+        elif isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.dim() == 0):
+            values[name] = float(value)
+        else:
+            raise TypeError(
+                f"metric {name!r}: compute gives a {type(value).__name__}. Give a number, vector or matrix."
+            )
+    return values

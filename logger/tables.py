@@ -60,8 +60,9 @@ def value_table(values: dict[str, float]) -> str:
     return "\n".join(f"{name.ljust(width)}  {value:.6g}" for name, value in values.items())
 
 
-def matrix_table(matrix: Sequence[Sequence[float]], row_title: str = "target", column_title: str = "output") -> str:
-    """A matrix with numbered rows and columns; zeros are dots, so that the rest can be seen."""
+def matrix_table(matrix: Sequence[Sequence[float]]) -> str:
+    """A matrix of targets (rows) by outputs (columns), numbered; zeros are dots, so that the rest can be seen."""
+    row_title, column_title = "target", "output"
     cells = [["." if value == 0 else f"{value:g}" for value in row] for row in matrix]
     columns = len(cells[0]) if cells else 0
     width = max([len(cell) for row in cells for cell in row] + [len(str(columns - 1))])

@@ -28,9 +28,11 @@ class TensorBoardWriter(Writer):
         self._writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
         self._config = config
         self._warned_of: set[str] = set()
-        self._has_layout = False
+        self._has_layout = after_step > 0
         text = json.dumps(config, indent=2, ensure_ascii=False)
-        self._writer.add_text("config", "\n".join("    " + line for line in text.splitlines()))  # as code, not markup
+        self._writer.add_text(
+            "config", "\n".join("    " + line for line in text.splitlines()), after_step
+        )  # as code, not markup
 
     def epoch(self, values: dict[str, float]) -> None:
         if not self._has_layout:

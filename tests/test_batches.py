@@ -17,8 +17,8 @@ from torch.utils.data import (
 
 from base.base_dataset import BaseDataset
 from data_loader.loaders import make_batches
-from data_loader.options import LoaderOptions
 from utils.errors import ConfigError
+from utils.options import LoaderOptions
 from utils.seed import seed_everything
 
 
@@ -175,8 +175,43 @@ def test_a_batch_sampler_decides_the_batches_itself():
             yield [self.number, 9]
             yield [0, 1]
 
-    batches = batches_of(Numbers(), "train", 0, batch_sampler=lambda **_: Pairs())
+    batches = batches_of(Numbers(), "train", 0, batch_size=2, batch_sampler=lambda **_: Pairs())
     assert passes(batches, 2) == [[[0, 9], [0, 1]], [[1, 9], [0, 1]]]
+
+
+def test_a_sampler_that_draws_from_the_global_generators_is_repeatable_and_leaves_them_alone():
+    class Globally(Sampler):
+        def __init__(self, count):
+            self.count = count
+
+        def __len__(self):
+            return self.count
+
+        def __iter__(self):
+            yield from torch.randperm(self.count).tolist()
+
+    def fresh():
+        return batches_of(Numbers(), "train", 0, batch_size=4, sampler=lambda **_: Globally(10))
+
+    torch.manual_seed(1)
+    expected = passes(fresh(), 1, 8)[0]
+    torch.manual_seed(2)
+    drawn = torch.get_rng_state()
+    stopped, resumed = fresh(), fresh()
+    passes(stopped, 1, 4)
+    resumed.load_state_dict(stopped.state_dict())
+    assert passes(resumed, 1, 4)[0] == expected[4:]
+    assert torch.equal(drawn, torch.get_rng_state())
+
+
+def test_a_batch_sampler_without_a_length():
+    class Endless(Sampler):
+        def __iter__(self):
+            while True:
+                yield [0, 1]
+
+    batches = batches_of(Numbers(), "train", 0, batch_size=2, batch_sampler=lambda **_: Endless())
+    assert batches.steps_per_pass() is None and passes(batches, 1, 3) == [[[0, 1]] * 3]
 
 
 def test_drop_last_and_no_shuffle():
@@ -210,8 +245,8 @@ def test_torchs_own_data_sets(dataset):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "data_loader.batch_size: found 0. Write a whole number of at least 1."),
-        ({"batch_size": "64"}, "data_loader.batch_size: found '64'. Write a whole number of at least 1."),
+        ({"batch_size": 0}, "data_loader.batch_size: found 0. Write a whole number of at least 1 or null."),
+        ({"batch_size": "64"}, "data_loader.batch_size: found '64'. Write a whole number of at least 1 or null."),
         (
             {"batch_size": 4, "num_workers": -1},
             "data_loader.num_workers: found -1. Write a whole number of at least 0.",
@@ -221,6 +256,13 @@ def test_torchs_own_data_sets(dataset):
         ({"batch_size": 20, "drop_last": True}, "data_loader: 10 training samples give no batch of 20."),
         ({"batch_size": 4, "prefetch_factor": 2}, "data_loader: prefetch_factor option could only be specified"),
         ({"batch_size": 4, "sampler": 3}, "data_loader.sampler: found 3."),
+        ({"batch_size": 4, "timeout": 10}, "data_loader.timeout: found 10. Write seconds; 0 without workers."),
+        ({"batch_size": 4, "prefetch_factor": "2"}, "data_loader.prefetch_factor: found '2'. Write a whole number"),
+        ({"batch_size": 4, "shuffle": True, "sampler": len}, "data_loader: shuffle and sampler exclude each other."),
+        (
+            {"batch_size": 4, "drop_last": True, "batch_sampler": len},
+            "data_loader: batch_sampler and drop_last exclude each other.",
+        ),
     ],
 )
 def test_values_that_cannot_be_are_refused(arguments, message):

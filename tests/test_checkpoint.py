@@ -1,4 +1,4 @@
-"""What a checkpoint holds, which files there are, and what a bad one leads to."""
+"""What a checkpoint holds, which files there are, and when."""
 
 import os
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 from conftest import ROOT, load, run_python
 
-import test as test_script
-import train as train_script
 from base.base_trainer import BaseTrainer
-from base.run import Run, RunOptions
+from base.run import Run
+from logger.writers import Writers
 from model.model import LeNet
 from utils.checkpoint import load_checkpoint
 from utils.device import Devices
+from utils.options import RunOptions
 
 
 def names(run):
@@ -115,95 +115,58 @@ def test_a_checkpoint_of_one_gpu_loads_on_two_and_the_reverse(saved_on, loaded_o
     assert torch.equal(one.forward(images), other.forward(images))
 
 
-def damaged(path):
-    good = path.read_bytes()
-    return {
-        "empty": b"",
-        "text": b"not a checkpoint",
-        "html": b"<!DOCTYPE html><html>404</html>",
-        "truncated": good[: len(good) // 2],
-        "zero tail": good[: len(good) // 2] + bytes(len(good) // 2),
-    }
-
-
-@pytest.mark.parametrize("case", ["empty", "text", "html", "truncated", "zero tail"])
-def test_a_damaged_file_is_one_message(project, case):
+def test_what_a_kill_in_mid_save_leaves_behind_is_cleaned_up(project):
     run = project.train()
-    path = run / "last.pth"
-    content = damaged(path)[case]
-    path.unlink()  # it shares its content with other names
-    path.write_bytes(content)
-    for script in (train_script, test_script):
-        message = project.refused("-r", path, script=script)
-        assert f"{path}: not a readable checkpoint" in message
-        assert message.count("\n") == 1
+    (run / ".last.pth.tmp").write_bytes(b"half")
+    project.resume(run, "--set", "trainer.epochs=3")
+    assert not list(run.glob(".*"))
 
 
-def test_a_file_of_something_else_says_of_what(project):
-    path = project.folder / "number.pth"
-    torch.save(3, path)
-    assert "number.pth: holds a int, not a checkpoint." in project.refused("-r", path)
+def test_the_best_has_its_name_before_the_last_one_knows_of_it(project, monkeypatch):
+    """A kill between the two names: what `last.pth` says is best is there."""
+    import utils.files as files
+
+    run = project.train(trainer={"epochs": 1})
+    replace = os.replace
+
+    def killed(source, target):
+        if target.name == "last.pth":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        project.resume(run, "--set", "trainer.epochs=2")
+    monkeypatch.undo()
+    assert load(run / "last.pth")["epoch"] == 1 and load(run / "model_best.pth")["epoch"] == 2
+    project.resume(run)
+    assert load(run / "model_best.pth")["epoch"] == load(run / "last.pth")["monitor"]["best_values"]["epoch"] == 2
 
 
-class Malicious:
-    def __init__(self, marker):
-        self.marker = marker
+def test_a_best_that_could_not_be_saved_is_none(tmp_path):
+    class Failing:
+        def save(self, state, epoch, is_best, is_end):
+            return epoch != 2
 
-    def __reduce__(self):
-        return os.system, (f"touch {self.marker}",)
+    class Scripted(BareTrainer):
+        def _train_one_epoch(self):
+            self.epoch += 1
+            values = {"score": {1: 1.0, 2: 3.0, 3: 2.0}[self.epoch]}
+            clock = dict.fromkeys(("items_per_second", "data_wait_share", "seconds"), 0.0)
+            return {"epoch": self.epoch, "step": 0} | values | clock
 
-
-@pytest.mark.parametrize("section", ["model", "optimizer", "rng", "config"])
-@pytest.mark.parametrize("environment", [{}, {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}])
-def test_a_file_that_brings_code_is_refused(project, monkeypatch, section, environment):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    run, marker = project.train(), project.folder / "marker"
-    checkpoint = load(run / "last.pth")
-    checkpoint[section] = Malicious(marker)
-    bad = run / "bad.pth"
-    torch.save(checkpoint, bad)
-    assert "bad.pth: not a readable checkpoint" in project.refused("-r", bad)
-    assert "bad.pth: not a readable checkpoint" in project.refused_config("--init-from", bad)
-    assert "bad.pth: not a readable checkpoint" in project.refused("-r", bad, script=test_script)
-    assert not marker.exists()
+    options = RunOptions(epochs=3, monitor="max score")
+    trainer = Scripted(Run(options, {"train": NoBatches()}), LeNet(10))
+    trainer.train(Failing(), Writers())
+    assert trainer.monitor.best_epoch == 3
 
 
-def test_weights_alone_are_no_run(project):
-    path = project.folder / "weights.pth"
-    torch.save(LeNet(10).state_dict(), path)
-    message = project.refused("-r", path)
-    assert (
-        "holds no run, perhaps weights only. To start from weights: python train.py -c CONFIG --init-from FILE."
-        in message
-    )
-
-
-def test_a_plain_state_dict_is_enough_to_start_from(project):
-    path = project.folder / "weights.pth"
-    torch.save(LeNet(10, channels=(4, 8), hidden=16).state_dict(), path)
-    project.train("--init-from", path)
-
-
-def test_a_newer_format_is_refused(project):
-    run = project.train()
-    path = run / "newer.pth"
-    torch.save(load(run / "last.pth") | {"format": 2}, path)
-    assert "has format 2; this version reads up to 1. Update it." in project.refused("-r", path)
-
-
-@pytest.mark.parametrize("script", [train_script, test_script])
-def test_a_run_that_is_not_there_names_its_neighbour(project, script):
-    run = project.train()
-    misspelt = run.parent / (run.name[:-1] + "x")
-    message = project.refused("-r", misspelt, script=script)
-    assert message == f"error: {misspelt}: no such run directory or checkpoint. Closest match: {run.name}.\n"
-
-
-def test_a_run_without_a_checkpoint_says_so(project):
-    (project.folder / "empty").mkdir()
-    message = project.refused("-r", project.folder / "empty")
-    assert "has no checkpoint. A run directory holds last.pth once its first epoch is saved." in message
+def test_going_back_drops_what_came_later(project):
+    run = project.train(trainer={"epochs": 5, "keep_last": None})
+    assert load(run / "model_best.pth")["epoch"] == 5
+    project.resume(run / "checkpoint-epoch2.pth", "--set", "trainer.epochs=3", "trainer.min_delta=5")
+    assert [path.name for path in sorted(run.glob("checkpoint*"))] == [f"checkpoint-epoch{i}.pth" for i in (1, 2, 3)]
+    assert load(run / "model_best.pth")["epoch"] == load(run / "last.pth")["monitor"]["best_values"]["epoch"] == 2
 
 
 def test_a_checkpoint_is_read_onto_the_cpu(project):
@@ -211,7 +174,7 @@ def test_a_checkpoint_is_read_onto_the_cpu(project):
     assert {tensor.device.type for tensor in checkpoint["model"].values()} == {"cpu"}
 
 
-def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_the_run_alive(project, monkeypatch):
+def test_a_disk_that_refuses_does_not_end_the_run_but_its_exit_code_tells(project, monkeypatch):
     """A limit on the size of files stands in for a full disk: the system itself refuses the write."""
     script = (
         "import resource, sys; sys.path.insert(0, sys.argv[1]); import train;"
@@ -219,8 +182,8 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint_and_the_run_alive(project
         "train.main(['-c', sys.argv[2]])"
     )
     done = run_python("-c", script, ROOT, project.write_config())
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == "The last epoch is not saved."
     (run,) = project.run_dirs()
-    assert "Epoch 1 could not be saved" in done.stdout and "training goes on" in done.stdout
+    assert "Epoch 1 could not be saved" in done.stdout and "Epoch 2 could not be saved" in done.stdout
     assert [path.name for path in run.iterdir() if path.suffix in (".pth", ".tmp")] == []
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2

@@ -2,11 +2,10 @@
 
 import json
 import os
-import pty
 import re
+import struct
 import subprocess
 import sys
-import termios
 
 import pytest
 from conftest import ROOT, assert_same, load, metrics_of, run_python
@@ -60,8 +59,9 @@ def test_scoring_needs_a_run_and_a_split_that_exists(project):
 
 def test_on_a_terminal_there_is_a_bar_with_loss_rate_speed_and_time_left(project):
     config = project.write_config(trainer={"epochs": 1, "log_steps": 1})
+    pty, termios, fcntl = map(pytest.importorskip, ("pty", "termios", "fcntl"))  # Windows has none of them
     terminal, end = pty.openpty()
-    termios.tcsetwinsize(end, (24, 120))
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
     command = [sys.executable, "train.py", "-c", str(config), "--set", "data_loader.batch_size=2"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=end) as process:
         os.close(end)
@@ -77,6 +77,15 @@ def test_on_a_terminal_there_is_a_bar_with_loss_rate_speed_and_time_left(project
     assert re.search(
         r"epoch 1/1: +\d+%\|.*\| \d+/630 \[00:\d\d<00:\d\d, .*loss [\d.]+  lr 0\.001  [\d,]+ items/s", text
     )
+
+
+def test_a_screen_that_is_gone_does_not_end_the_run(project):
+    """/dev/full refuses every write, as a closed terminal does; the log file goes on."""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "train.py", "-c", str(project.write_config())]
+        subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.DEVNULL, timeout=100)
+    (run,) = project.run_dirs()
+    assert load(run / "last.pth")["epoch"] == 2 and "Finished: epoch 2 of 2" in (run / "train.log").read_text()
 
 
 def test_runs_of_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):

@@ -5,106 +5,11 @@ import json
 import pytest
 from conftest import metrics_of
 
-from utils.config import changed_keys, load_config, override
-from utils.errors import ConfigError, UserError
+import train as train_script
 
 
 def lines(message):
     return [line.removeprefix("error: ") for line in message.splitlines()]
-
-
-# ---- reading ----
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"name": "a",}', "bad.json:1:14: not JSON: "),
-        ('{\n  "seed": 0\n  "n_gpu": 1\n}', "bad.json:3:3: not JSON: Expecting ',' delimiter."),
-        ("[1]", "bad.json: a config is a JSON object, found list."),
-        ('{"seed": 0, "model": {"type": "A", "type": "B"}}', "bad.json: the key 'type' stands twice in one object."),
-        ("[" * 100_000, "bad.json: nested too deeply."),
-        ("", "bad.json:1:1: not JSON: Expecting value."),
-    ],
-)
-def test_what_is_no_config_is_named_with_its_place(tmp_path, monkeypatch, content, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.json").write_text(content)
-    with pytest.raises(UserError) as error:
-        load_config("bad.json")
-    assert str(error.value).startswith(message)
-
-
-def test_a_file_that_is_not_there(project):
-    message = project.refused("-c", "nowhere.json")
-    assert message.startswith("error: nowhere.json: no such config file. Working directory: ")
-
-
-def test_bytes_that_are_no_text(project):
-    path = project.folder / "bytes.json"
-    path.write_bytes(b"\xff\xfe\x00")
-    assert "bytes.json: cannot be read as a config" in project.refused("-c", path)
-
-
-def test_a_byte_order_mark_is_read_over(tmp_path):
-    (tmp_path / "windows.json").write_bytes(b'\xef\xbb\xbf{"seed": 1}')
-    assert load_config(tmp_path / "windows.json") == {"seed": 1}
-
-
-# ---- overrides ----
-
-CONFIG = {"seed": 0, "optimizer": {"type": "Adam", "args": {}}, "metrics": ["a", {"type": "b"}], "lr_scheduler": None}
-
-
-@pytest.mark.parametrize(
-    ("assignment", "key", "value"),
-    [
-        ("seed=7", "seed", 7),
-        ("optimizer.args.lr=1e-3", "optimizer", {"type": "Adam", "args": {"lr": 0.001}}),
-        ("optimizer=SGD", "optimizer", {"type": "SGD", "args": {}}),
-        ("metrics.1.args.k=5", "metrics", ["a", {"type": "b", "args": {"k": 5}}]),
-        ("metrics.0=c", "metrics", ["c", {"type": "b"}]),
-        ("metrics=[]", "metrics", []),
-        ("lr_scheduler.type=StepLR", "lr_scheduler", {"type": "StepLR"}),
-        ("optimizer=null", "optimizer", None),
-        ("seed=None", "seed", None),
-        ("n_gpu=true", "n_gpu", True),
-        ("name=a=b", "name", "a=b"),
-        ("name=", "name", ""),
-    ],
-)
-def test_overrides(assignment, key, value):
-    before = json.dumps(CONFIG)
-    assert override(CONFIG, [assignment])[key] == value
-    assert json.dumps(CONFIG) == before
-
-
-def test_a_section_is_set_before_what_is_in_it():
-    changed = override(CONFIG, ["optimizer.args.lr=0.5", "optimizer=SGD"])
-    assert changed["optimizer"] == {"type": "SGD", "args": {"lr": 0.5}}
-
-
-@pytest.mark.parametrize(
-    ("assignment", "message"),
-    [
-        ("seed", "--set seed: not an assignment. Write it as section.key=value."),
-        ("=3", "--set =3: not an assignment. Write it as section.key=value."),
-        ("seed.a=1", "--set seed.a=1: seed is 0, which has no keys."),
-        ("metrics.2=a", "--set metrics.2=a: the list has items 0 to 1, found '2'."),
-        ("metrics.x.k=1", "--set metrics.x.k=1: the list has items 0 to 1, found 'x'."),
-        ("seed.a.b=1", "--set seed.a.b=1: 'a' lies below 0, which has no keys."),
-    ],
-)
-def test_overrides_that_lead_nowhere(assignment, message):
-    with pytest.raises(ConfigError) as error:
-        override(CONFIG, [assignment])
-    assert str(error.value) == message
-
-
-def test_changed_keys():
-    old = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
-    assert changed_keys(old, {"a": {"b": 2, "c": [1, 2]}, "e": 1}) == ["a.b", "d", "e"]
-    assert changed_keys(old, old) == []
 
 
 def test_short_options_and_set_reach_the_run(project):
@@ -164,6 +69,8 @@ def test_the_saved_config_says_what_was_left_to_defaults(project):
         ({"metrics": "accuracy"}, "metrics: found 'accuracy'. Write a list of names or sections."),
         ({"metrics": ["acuracy"]}, "metrics.0.type: no 'acuracy' here. Closest match: accuracy."),
         ({"metrics": ["accuracy", "accuracy"]}, "metrics.1: the name 'accuracy' is taken. Give it another one: "),
+        ({"metrics": [{"type": "accuracy", "name": "val_loss"}]}, "metrics.0: the name 'val_loss' is taken."),
+        ({"metrics": [{"type": "accuracy", "name": "epoch"}]}, "metrics.0: the name 'epoch' is taken."),
         ({"lr_scheduler": {"type": "StepLR"}}, "lr_scheduler.args.step_size: missing; StepLR requires it."),
         (
             {"lr_scheduler": {"type": "StepLR", "interval": "batch", "args": {"step_size": 1}}},
@@ -246,6 +153,7 @@ def test_a_section_that_must_be_there(project, section):
         ("dataset", "UserError"),
         ("trainer", "BaseTrainer"),
         ("model", "tests.conftest.load"),
+        ("model", "saved.stranger.Net"),
         ("model", "model..LeNet"),
         ("model", "model.model.F"),
         ("model", "../model.LeNet"),
@@ -283,3 +191,20 @@ def test_a_module_that_needs_what_is_not_installed_says_so(project, monkeypatch)
 )
 def test_names_of_the_project_and_of_the_libraries(project, section, value):
     project.train("--set", "trainer.epochs=1", **{section: value})
+
+
+def test_a_trainer_needs_no_type_and_a_nested_sampler_is_built(project):
+    config = json.loads(project.write_config().read_text())
+    del config["trainer"]["type"], config["trainer"]["args"]
+    nested = {"sampler": {"type": "SequentialSampler"}, "drop_last": False}
+    config["data_loader"] = {"batch_size": 64, "batch_sampler": {"type": "BatchSampler", "args": nested}}
+    path = project.folder / "less.json"
+    path.write_text(json.dumps(config))
+    code, out, err = project.command(train_script, "-c", path)
+    assert code == 0, out + err
+
+
+def test_a_change_that_cannot_be_is_refused_before_data_are_read(project):
+    run = project.train()
+    message = project.refused("-r", run, "--set", "dataset=FashionMNIST")
+    assert "dataset.type: cannot change when a run is resumed" in message

@@ -70,6 +70,13 @@ def test_a_split_is_stratified_disjoint_and_whole():
     assert sorted([*train.tolist(), *valid.tolist()]) == list(range(100))
 
 
+@pytest.mark.parametrize(("counts", "size"), [([250] * 4, 4), ([333, 333, 334], 100), ([1] * 10, 3), ([5, 995], 1)])
+def test_a_split_has_exactly_the_size_asked_for(counts, size):
+    targets = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    train, valid = stratified_split(targets, size, seed=0)
+    assert (len(train), len(valid)) == (len(targets) - size, size)
+
+
 def test_a_split_is_a_function_of_its_seed_and_leaves_every_generator_alone():
     targets = torch.arange(100) % 4
     np.random.seed(5), random.seed(5), torch.manual_seed(5)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import model.metric
 from data_loader.datasets import Digits
 from logger.means import RunningMeans, StepResult
-from logger.metrics import Metrics
+from logger.metrics import Metrics, scalars_and_matrices
 from model.metric import ConfusionMatrix, accuracy, top_k_accuracy
 from model.model import LeNet
 
@@ -123,6 +123,16 @@ def test_a_metric_of_the_whole_phase_is_followed_like_any_other(project, write_i
     whole, _ = project.test("-r", run, "--set", "data_loader.batch_size=359")
     assert one["MacroRecall"] == whole["MacroRecall"]
     assert 0 < one["MacroRecall"] < 1
+
+
+def test_vectors_and_numbers_of_a_metric_are_values_and_the_rest_is_named():
+    computed = {"recall": torch.tensor([0.5, 1.0]), "score": 1, "f1": torch.tensor(0.5), "counts": torch.ones(2, 2)}
+    values = scalars_and_matrices(computed)
+    assert {name: value for name, value in values.items() if name != "counts"} == {
+        "recall_0": 0.5, "recall_1": 1.0, "score": 1.0, "f1": 0.5,
+    }  # fmt: skip
+    with pytest.raises(TypeError, match="metric 'curve': compute gives"):
+        scalars_and_matrices({"curve": (torch.ones(2), torch.ones(2))})
 
 
 def test_test_py_and_validation_agree_on_the_same_data(project):

@@ -1,6 +1,7 @@
 """A project made from the template stands on its own: its tests pass, and it trains."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -52,13 +53,46 @@ def test_it_is_named_and_says_nothing_of_the_template(tmp_path):
 
 
 def test_folders_of_any_name_further_down_are_copied(tmp_path, monkeypatch):
-    """Only at the top are `data` and `saved` not the project's own."""
+    """Only at the top are `data` and `saved` not the project's own. This template was downloaded without git."""
     template = tmp_path / "template"
     for path in ("model/data/a.py", "data/big.bin", "saved/run/last.pth", ".venv/pyvenv.cfg", "x/__pycache__/a.pyc"):
         (template / path).parent.mkdir(parents=True, exist_ok=True)
         (template / path).write_text("")
     monkeypatch.setattr(new_project, "PROJECT_ROOT", template)
-    assert {str(path) for path in new_project.files(set())} == {"saved/README.md", "model/data/a.py"}
+    assert {path.as_posix() for path in new_project.files(set())} == {"saved/README.md", "model/data/a.py"}
+
+
+def test_what_git_ignores_is_not_copied(tmp_path, monkeypatch):
+    template = tmp_path / "template"
+    for path, text in {".gitignore": ".env\n", ".env": "token", "new.py": "", "saved/run/last.pth": ""}.items():
+        (template / path).parent.mkdir(parents=True, exist_ok=True)
+        (template / path).write_text(text)
+    git(template, "init", "-q")
+    monkeypatch.setattr(new_project, "PROJECT_ROOT", template)
+    assert {path.as_posix() for path in new_project.files(set())} == {"saved/README.md", ".gitignore", "new.py"}
+
+
+@pytest.mark.parametrize("trap", ["worktree", "environment"])
+def test_git_of_the_new_project_is_its_own(tmp_path, monkeypatch, trap):
+    """In a worktree `.git` is a file that leads to the template; GIT_DIR may lead anywhere."""
+    template, target = tmp_path / "template", tmp_path / "project"
+    for path in new_project.files(set()):
+        (template / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, template / path)
+    git(template, "init", "-q")
+    git(template, "add", "-A")
+    git(template, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "template")
+    before, start = git(template, "rev-parse", "HEAD"), template
+    if trap == "worktree":
+        start = tmp_path / "worktree"
+        git(template, "worktree", "add", "-q", str(start))
+    else:
+        monkeypatch.setenv("GIT_DIR", str(template / ".git"))
+    done = run_python(start / "new_project.py", target)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.delenv("GIT_DIR", raising=False)
+    assert git(template, "rev-parse", "HEAD") == before
+    assert (target / ".git").is_dir() and git(target, "log", "--format=%s") == "Start project from the template\n"
 
 
 def refused(*arguments):

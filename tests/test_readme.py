@@ -133,13 +133,12 @@ def test_the_folder_tree_is_true():
 
 def test_what_is_said_of_lookups_and_settings_is_what_the_code_has():
     sys.path.insert(0, str(ROOT))
-    from base.run import RunOptions
-    from data_loader.options import LoaderOptions
     from utils.lookup import KINDS
+    from utils.options import LoaderOptions, RunOptions
 
     for kind in KINDS.values():
         for home in (kind.project.replace(".", "/") + ".py", *kind.libraries):
-            if home != ".py" and kind is not KINDS["sampler"]:
+            if home != ".py":
                 assert f"`{home}`" in TEXT, home
     for option in RunOptions.__dataclass_fields__:
         assert option in TEXT, option

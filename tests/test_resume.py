@@ -67,6 +67,11 @@ def test_bitwise_with_epochs_counted_in_steps(project, steps):
 CONSTANT = [{"type": "top_k_accuracy", "args": {"k": 10}, "name": "constant"}]  # 1.0: never better than in epoch 1
 
 
+def test_bitwise_where_an_epoch_in_steps_ends_with_a_pass_and_a_training_value_is_monitored(project):
+    """To learn the names of training values, the check before training asks for a batch of what comes next."""
+    assert_resumes_bitwise(project, trainer={"epoch_steps": STEPS, "monitor": "min loss"})
+
+
 def test_patience_goes_on_counting(project):
     trainer = {"monitor": "max val_constant", "early_stop": 4}
     stopped = project.train(metrics=CONSTANT, trainer=trainer | {"epochs": 3})
@@ -77,7 +82,7 @@ def test_patience_goes_on_counting(project):
 def test_from_an_earlier_checkpoint_of_the_run(project):
     run = project.train(trainer={"epochs": 4})
     expected = metrics_of(run)
-    project.resume(run / "checkpoint-epoch2.pth")
+    assert "Going on after epoch 2" in project.resume(run / "checkpoint-epoch2.pth")
     assert metrics_of(run) == expected
 
 
@@ -147,6 +152,13 @@ def test_another_monitor_forgets_the_old_best(project):
     assert "trainer.monitor: was 'min val_loss', is now 'max val_accuracy': the best value is forgotten." in out
     monitor = load(run / "last.pth")["monitor"]
     assert (monitor["mode"], monitor["best_values"]["epoch"]) == ("max", 3)
+
+
+def test_a_plateau_cannot_follow_another_value_in_mid_run(project):
+    run = project.train(lr_scheduler={"type": "ReduceLROnPlateau"})
+    assert "trainer.monitor: cannot change when a run is resumed" in project.refused(
+        "-r", run, "--set", "trainer.monitor=min val_accuracy"
+    )
 
 
 def test_init_from_takes_the_weights_and_nothing_else(project):

@@ -33,6 +33,32 @@ def test_train_and_valid_share_a_chart_and_the_values_are_those_of_the_run(proje
         assert read == [(line["step"], pytest.approx(line[name])) for line in lines]
 
 
+def test_an_epoch_is_on_the_disk_before_the_run_ends(tmp_path):
+    writer = TensorBoardWriter(tmp_path, {})
+    writer.epoch({"epoch": 1, "step": 7, "loss": 0.5})
+    writer.flush()
+    assert [event.step for event in events_of(tmp_path).Scalars("loss/train")] == [7]
+    writer.close({})
+
+
+def test_the_picture_of_an_epoch_shows_the_model_of_that_epoch():
+    """The check before training scores a batch, too; its outputs are not those to draw."""
+    seen = []
+
+    class Recording(Writer):
+        def picture(self, tag, draw, step):
+            seen.append(draw())
+
+    inputs, targets = torch.rand(1, 1, 8, 8), torch.tensor([1])
+    right, wrong = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    preview = Preview()
+    preview.keep(0, inputs, wrong, targets)
+    preview.keep(20, inputs, right, targets)
+    preview.keep(20, inputs, wrong, targets)
+    preview.write_to(Writers(Recording()), step=20)
+    assert torch.equal(seen[0], prediction_grid(inputs, torch.tensor([1]), targets))
+
+
 def test_custom_scalars_draw_each_pair_in_one_chart(project):
     from tensorboard.plugins.custom_scalar import layout_pb2
 
@@ -48,6 +74,10 @@ def test_no_step_stands_twice_after_a_resume(project):
     time.sleep(1.1)  # TensorBoard orders files by the second in their name; a new process takes longer than that
     project.resume(run / "checkpoint-epoch2.pth")
     events = events_of(run)
+    assert "Going on after epoch 2" in (run / "train.log").read_text()
+    for tag in ("config/text_summary", "custom_scalars__config__"):
+        steps = [event.step for event in events.Tensors(tag)]
+        assert steps == sorted(set(steps)), tag
     for tag in ("loss/train", "loss/valid", "step/loss"):
         steps = [event.step for event in events.Scalars(tag)]
         assert steps == sorted(set(steps)) and steps[-1] == 80, tag
@@ -175,6 +205,6 @@ def test_nothing_is_drawn_of_what_is_no_image_with_a_class(inputs, outputs, targ
             drawn.append(tag)
 
     preview = Preview()
-    preview.keep(inputs, outputs, targets)
+    preview.keep(1, inputs, outputs, targets)
     preview.write_to(Writers(Drawing()), step=1)
     assert drawn == []

@@ -10,13 +10,13 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import data_loader.datasets
+import model.loss
 import model.model
 from base.base_model import BaseModel, summary
 from base.base_trainer import BaseTrainer
-from base.run import Run, RunOptions
+from base.run import Run
 from logger.progress import Progress
-from utils.device import Devices, select_devices
-from utils.errors import UserError
+from utils.options import RunOptions
 
 # ---- the step ----
 
@@ -25,8 +25,8 @@ def test_the_run_equals_a_loop_written_by_hand(project):
     """The same seeds, data and arithmetic, with no trainer: the same weights to the last bit."""
     from data_loader.datasets import Digits
     from data_loader.loaders import make_batches
-    from data_loader.options import LoaderOptions
     from model.model import LeNet
+    from utils.options import LoaderOptions
     from utils.seed import seed_everything
 
     run = project.train(lr_scheduler=None)
@@ -55,6 +55,35 @@ def test_gradients_are_clipped_by_their_norm(project):
     moved = torch.cat([(after[name] - before[name]).flatten() for name in before]).norm()
     assert norm == logged > 0.01, "the logged norm is the one before clipping"
     assert moved.item() == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize(("norm", "message"), [(-1, "max_grad_norm is -1, not above 0"), (0, "is 0, not")])
+def test_a_norm_that_cannot_be_is_refused(project, norm, message):
+    assert message in project.refused_config("--set", f"trainer.args.max_grad_norm={norm}")
+    project.train("--set", "trainer.args.max_grad_norm=null")
+
+
+def test_a_loss_with_parameters_is_refused_and_a_sum_too(project, write_into):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+    write_into(model.loss, Scaled)
+    assert "the loss has parameters, which this trainer would neither train nor save" in project.refused_config(
+        loss="Scaled"
+    )
+    message = project.refused_config(loss={"type": "NLLLoss", "args": {"reduction": "sum"}})
+    assert "loss.args.reduction: found 'sum'. Write 'mean'" in message
+
+
+def test_a_batch_counts_its_samples_and_not_its_keys():
+    from utils.batch import batch_size
+
+    assert batch_size({"a": torch.zeros(7, 2), "b": torch.zeros(7)}) == 7
+    assert batch_size(["text", (torch.zeros(3),)]) == 3
+    with pytest.raises(TypeError, match="does not tell how many samples"):
+        batch_size({"a": "text"})
 
 
 def test_epoch_steps_are_exact(project):
@@ -207,50 +236,6 @@ def test_chained_schedulers(project):
     halves = {"type": "ExponentialLR", "args": {"gamma": 0.5}}
     rates = rates_of(project, {"type": "ChainedScheduler", "args": {"schedulers": [halves, halves]}}, epochs=2)
     assert rates == pytest.approx([1e-3, 0.25e-3])
-
-
-# ---- devices ----
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("cuda", "-d cuda: no GPU 0; torch finds 0 on this machine."),
-        ("0,1", "-d 0,1: no GPU 0, 1; torch finds 0 on this machine."),
-        ("gpu", "-d gpu: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1."),
-        ("0;import os", "-d 0;import os: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1."),
-    ],
-)
-def test_a_device_asked_for_by_name_must_be_there(project, option, message):
-    assert project.refused_config("-d", option) == f"error: {message}\n"
-
-
-@pytest.mark.skipif(
-    torch.cuda.is_available() or torch.backends.mps.is_available(), reason="needs a machine with a CPU alone"
-)
-def test_fewer_gpus_than_asked_for_is_one_line(caplog):
-    assert select_devices(n_gpu=2).main.type == "cpu"
-    assert caplog.messages == ["n_gpu: 2 asked for, 0 found: training on the CPU."]
-
-
-def test_gpus_that_are_there_are_used(monkeypatch, caplog):
-    """The count is all that is asked of CUDA here; the model on real GPUs is for a machine that has some."""
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert select_devices(n_gpu=1) == Devices(torch.device("cuda", 0), (0,))
-    assert select_devices(n_gpu=4) == Devices(torch.device("cuda", 0), (0, 1))
-    assert caplog.messages == ["n_gpu: 4 asked for, 2 found: training on 2 GPUs."]
-    assert select_devices(n_gpu=1, option="1,0") == Devices(torch.device("cuda", 1), (1, 0))
-    assert select_devices(n_gpu=2, option="cpu") == Devices(torch.device("cpu"))
-    with pytest.raises(UserError, match="no GPU 2; torch finds 2"):
-        select_devices(1, "1,2")
-
-
-def test_batches_of_any_nesting_are_moved():
-    devices = Devices(torch.device("meta"))
-    moved = devices.move({"a": torch.ones(1), "b": [torch.ones(1), (torch.ones(1), "text")], "c": None})
-    assert moved["a"].is_meta and moved["b"][0].is_meta and moved["b"][1][0].is_meta
-    assert moved["b"][1][1] == "text" and moved["c"] is None
 
 
 # ---- what is shown ----

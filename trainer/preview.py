@@ -11,13 +11,15 @@ COUNT, TILE = 16, 96  # samples; pixels of a tile's side
 
 
 class Preview:
-    """Keeps the first validation batch of an epoch, and draws it. Keeps nothing that is no image with a class."""
+    """Keeps the first validation batch after a training step, and draws it; nothing that is no image with a class."""
 
     def __init__(self) -> None:
         self._kept: tuple[Tensor, Tensor, Tensor] | None = None
+        self._step = -1
 
-    def keep(self, inputs: Any, outputs: Any, targets: Any) -> None:
-        if self._kept is None and _are_classified_images(inputs, outputs, targets):
+    def keep(self, step: int, inputs: Any, outputs: Any, targets: Any) -> None:
+        if step != self._step and _are_classified_images(inputs, outputs, targets):
+            self._step = step
             self._kept = (inputs[:COUNT].detach(), outputs[:COUNT].detach(), targets[:COUNT])
 
     def write_to(self, writers: Writers, step: int) -> None:

@@ -39,8 +39,8 @@ class Component:
             return self.target(**given, **args)
         except UserError:
             raise
-        except (ValueError, TypeError) as error:
-            if isinstance(error, TypeError) and not self._is_of_a_library:
+        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            if not isinstance(error, ValueError) and not self._is_of_a_library:
                 raise
             name = getattr(self.target, "__name__", str(self.target))
             raise ConfigError(f"{self.section}.args: {name} refuses them: {error}.") from error
@@ -52,7 +52,7 @@ class Component:
 
 def _build_nested(value: Any, provided: dict[str, Any]) -> Any:
     if isinstance(value, Component):
-        return value.build if value.kind.is_deferred else value.build(**provided)
+        return value.build(**provided)
     if isinstance(value, list):
         return [_build_nested(item, provided) for item in value]
     return value

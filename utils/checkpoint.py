@@ -1,5 +1,6 @@
 """Checkpoint files: plain tensors and plain values, written whole or not at all, read with `weights_only=True`."""
 
+import io
 import pickle
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from utils.errors import UserError, closest
-from utils.files import link_atomically, write_atomically
+from utils.files import link_atomically, write_under_names
 from utils.paths import shown_path
 
 FORMAT = 1
@@ -111,25 +112,55 @@ def find_checkpoint(path: str | Path, prefer: str = LAST) -> Path:
 
 def epoch_files(folder: Path) -> list[Path]:
     """The `checkpoint-epochN.pth` files of a run directory, by epoch."""
-    numbered = [(int(match[1]), file) for file in folder.iterdir() if (match := _EPOCH_FILE.fullmatch(file.name))]
-    return [file for _, file in sorted(numbered)]
+    return sorted((file for file in folder.iterdir() if _EPOCH_FILE.fullmatch(file.name)), key=_epoch_of)
+
+
+def _epoch_of(file: Path) -> int:
+    return int(file.stem.removeprefix("checkpoint-epoch"))
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], also: list[str]) -> None:
-    """Write `last.pth` once, and give it the names in `also` as hard links."""
-    write_atomically(folder / LAST, lambda file: torch.save(state, file))
-    for name in also:
-        link_atomically(folder / LAST, folder / name)
+    """Write a checkpoint once, under the names in `also` and then as `last.pth`.
+
+    In this order a kill in between leaves a `last.pth` that does not know of what the other names hold already; in the
+    other, it would count on a best one that is not there.
+    """
+    write_under_names([folder / name for name in (*also, LAST)], lambda file: torch.save(state, file))
+
+
+def check_plain(name: str, state: Any) -> None:
+    """Raise `CheckpointError` if a part's state could be saved but not loaded again."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    try:
+        torch.load(buffer, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointError(
+            f"stateful()[{name!r}]: its state holds more than tensors and plain values"
+            f"{f' ({found[1]})' if found else ''}, and could not be loaded again. Turn it into lists and numbers."
+        ) from error
+
+
+def drop_later(folder: Path, epoch: int, best_epoch: int | None) -> None:
+    """Going on from `epoch`, delete what a later one left, and give the best that is known there its name again."""
+    for file in epoch_files(folder):
+        if _epoch_of(file) > epoch:
+            file.unlink()
+    kept = {_epoch_of(file): file for file in epoch_files(folder)}
+    if (folder / BEST).is_file() and load_checkpoint(folder / BEST).get("epoch", 0) > epoch:
+        (folder / BEST).unlink()
+        if best_epoch in kept:
+            link_atomically(kept[best_epoch], folder / BEST)
 
 
 def epoch_file(epoch: int) -> str:
     return f"checkpoint-epoch{epoch}.pth"
 
 
-def keep_newest(folder: Path, count: int | None, epoch: int) -> None:
-    """Delete all but the newest `count` epoch files up to `epoch`; None keeps all. Later ones are another history's."""
-    if count is None:
-        return
-    past = [file for file in epoch_files(folder) if int(_EPOCH_FILE.fullmatch(file.name)[1]) <= epoch]  # type: ignore[index]
-    for file in past[: max(0, len(past) - count)]:
+def keep_newest(folder: Path, count: int | None) -> None:
+    """Delete all but the newest `count` epoch files; None keeps all."""
+    files = epoch_files(folder)
+    for file in files[: 0 if count is None else max(0, len(files) - count)]:
         file.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,7 +40,7 @@ def load_config(path: str | Path) -> Config:
 def parse_config(text: str, source: str) -> Config:
     """Parse JSON text; `source` is what an error message calls it."""
     try:
-        config = json.loads(text, object_pairs_hook=_without_duplicates)
+        config = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{source}:{error.lineno}:{error.colno}: not JSON: {error.msg}.") from None
     except RecursionError:
@@ -49,6 +50,10 @@ def parse_config(text: str, source: str) -> Config:
     if not isinstance(config, dict):
         raise ConfigError(f"{source}: a config is a JSON object, found {type(config).__name__}.")
     return with_long_sections(config)
+
+
+def _no_number(name: str) -> None:
+    raise ConfigError(f"{name} is not a number of JSON. Write a finite one, or null.")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -89,10 +94,13 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
 def _parse_value(text: str) -> Any:
     if text in _LITERALS:
         return _LITERALS[text]
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    for read in (json.loads, float):  # float reads .01 and 1., which JSON does not
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        return value if not isinstance(value, float) or math.isfinite(value) else text
+    return text
 
 
 def _assign(config: Config, key: str, value: Any, assignment: str) -> None:

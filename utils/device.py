@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from utils.batch import move
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,7 @@ class Devices:
 
     def move(self, batch: Any) -> Any:
         """The batch on the main device: tensors in tuples, lists and dicts, and whatever else has `to`."""
-        if isinstance(batch, dict):
-            return {key: self.move(value) for key, value in batch.items()}
-        if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-            return type(batch)(*map(self.move, batch))
-        if isinstance(batch, (tuple, list)):
-            return type(batch)(map(self.move, batch))
-        return batch.to(self.main, non_blocking=True) if hasattr(batch, "to") else batch
+        return move(batch, self.main)
 
 
 def select_devices(n_gpu: int, option: str | None = None) -> Devices:

@@ -1,7 +1,7 @@
 """Files that are either the old version or the new one, whatever happens in between."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +11,15 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
 
     `content`: the bytes, or a function that writes them to the open file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_under_names([path], content)
+
+
+def write_under_names(paths: Sequence[Path], content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write one file that has several names in a folder: the last name is put in its place when all others are.
+
+    The temporary name is always the same, so that what a kill leaves behind is written over by the next start.
+    """
+    temporary = _temporary(paths[-1])
     try:
         with open(temporary, "wb") as file:
             if callable(content):
@@ -20,16 +28,18 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
                 file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path in paths[:-1]:
+            link_atomically(temporary, path)
+        os.replace(temporary, paths[-1])
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
+    _flush_folder(paths[-1].parent)
 
 
 def link_atomically(source: Path, target: Path) -> None:
     """Give a file a second name without a second write; a copy where the file system knows no hard links."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = _temporary(target)
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)
@@ -38,7 +48,10 @@ def link_atomically(source: Path, target: Path) -> None:
         return
     os.replace(temporary, target)
     temporary.unlink(missing_ok=True)  # POSIX: replacing a file by itself leaves both names
-    _flush_folder(target.parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _flush_folder(folder: Path) -> None:

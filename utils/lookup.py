@@ -26,7 +26,6 @@ class Kind:
     `positional`: how many leading arguments a function is given at each call.
     `nested`: the kind of a section that stands inside `args`.
     `extra_keys`: keys that a section has beside `type` and `args`.
-    `is_deferred`: inside another section's arguments, it is built by who takes it, who alone has what it needs.
     """
 
     title: str
@@ -37,7 +36,6 @@ class Kind:
     positional: int = 0
     nested: str = ""
     extra_keys: tuple[str, ...] = ()
-    is_deferred: bool = False
 
 
 def attribute(dotted: str) -> Any:
@@ -111,7 +109,6 @@ KINDS = {
         libraries=("torch.utils.data",),
         provided=("data_source", "dataset", "generator", "batch_size"),
         nested="sampler",
-        is_deferred=True,
     ),
     "loss": Kind(
         "a loss: a torch.nn.Module class, or a function of (output, target)",
@@ -124,7 +121,7 @@ KINDS = {
         "a metric: a function of (output, target), or a class with update, compute and reset",
         _either(_subclass_of("logger.metrics.MetricObject"), _is_function_of_two),
         project="model.metric",
-        libraries=("torchmetrics",),
+        libraries=("torchmetrics", "torchmetrics.classification", "torchmetrics.regression"),
         positional=2,
         extra_keys=("name",),
     ),
@@ -183,7 +180,9 @@ def _look_up_dotted(kind: Kind, name: str) -> Callable[..., Any]:
     path = PROJECT_ROOT.joinpath(*module_name.split("."))
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"{name!r} is not a dotted name.")
-    if not path.with_suffix(".py").is_file() and not (path / "__init__.py").is_file():
+    is_module = path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+    top = PROJECT_ROOT / module_name.split(".")[0]  # runs and data are no packages: their files are never imported
+    if not is_module or (top.is_dir() and not (top / "__init__.py").is_file()):
         raise ConfigError(f"{name!r}: the project has no module {module_name}. A dotted name starts at its root.")
     try:
         module = importlib.import_module(module_name)

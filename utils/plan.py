@@ -1,12 +1,13 @@
 """A whole config, checked: every name looked up, every argument bound, every mistake reported at once."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from utils.binding import Component, bind_section, check_keys, parameters
 from utils.config import Config
 from utils.errors import ConfigError
-from utils.lookup import Kind, attribute
+from utils.lookup import Kind
+from utils.options import LoaderOptions, RunOptions
 from utils.run_dir import check_name
 
 REQUIRED = ("name", "model", "dataset", "data_loader", "trainer")
@@ -21,7 +22,7 @@ RENAMED = {
     "data_loader.type": "What to load is named in the section 'dataset' here; this one says how.",
     "data_loader.args": "The arguments stand directly in 'data_loader' here; those of the data set in 'dataset'.",
 }
-_LOADER_OPTIONS, _RUN_OPTIONS = "data_loader.options.LoaderOptions", "base.run.RunOptions"
+RESERVED = ("epoch", "step", "loss", "lr", "grad_norm", "seconds", "items_per_second", "data_wait_share")
 _NOTHING = Component("", lambda: None, {}, Kind("nothing", lambda found: False), {})
 
 
@@ -30,10 +31,10 @@ class Plan:
     """The parts of a run, ready to be built; `config` is resolved: it says what was left to defaults, too."""
 
     config: Config
-    run_options: Any  # a base.run.RunOptions
+    run_options: RunOptions
     model: Component
     dataset: Component
-    loader_options: Any  # a data_loader.options.LoaderOptions
+    loader_options: LoaderOptions
     loss: Component
     metrics: dict[str, Component]
     optimizer: Component
@@ -59,10 +60,12 @@ def make_plan(config: Config) -> Plan:
     found["trainer"], options = _bind_trainer(config.get("trainer"), mistakes)
     if isinstance(found["trainer"], Component):
         _check_what_the_trainer_takes(found, mistakes)
-    _check_nested_plateau(found.get("lr_scheduler"), mistakes)
+    _check_lr_scheduler(found.get("lr_scheduler"), mistakes)
+    _check_loss(found.get("loss"), mistakes)
     if mistakes:
         raise ConfigError(*_in_new_words(mistakes))
-    config["trainer"] = {"type": config["trainer"]["type"], "args": {}} | config["trainer"] | asdict(options)
+    config["trainer"] = {"type": "Trainer", "args": {}} | config["trainer"] | asdict(options)
+    config["data_loader"] = {field.name: field.default for field in fields(LoaderOptions)} | config["data_loader"]
     return Plan(
         config=config,
         run_options=options,
@@ -93,7 +96,7 @@ def _bind_metrics(section: Any, mistakes: list[str]) -> dict[str, Component]:
         if component is None:
             continue
         name = component.extra.get("name", component.target.__name__)
-        if not isinstance(name, str) or name in metrics or name in ("loss", "grad_norm"):
+        if not isinstance(name, str) or name in metrics or is_reserved(name):
             mistakes.append(
                 f'metrics.{i}: the name {name!r} is taken. Give it another one: {{"type": ..., "name": "..."}}.'
             )
@@ -111,7 +114,7 @@ def _bind_data_loader(section: Any, mistakes: list[str]) -> Any:
         is_nested = key in ("sampler", "batch_sampler") and value is not None
         component = bind_section(f"data_loader.{key}", value, "sampler", mistakes) if is_nested else None
         options[key] = component.build if component else value
-    return _options("data_loader", options, attribute(_LOADER_OPTIONS), mistakes)
+    return _options("data_loader", options, LoaderOptions, mistakes)
 
 
 def _bind_trainer(section: Any, mistakes: list[str]) -> tuple[Component | None, Any]:
@@ -122,7 +125,7 @@ def _bind_trainer(section: Any, mistakes: list[str]) -> tuple[Component | None, 
         return None, None
     named = {key: section[key] for key in ("type", "args") if key in section}
     others = {key: value for key, value in section.items() if key not in named}
-    options = _options("trainer", others, attribute(_RUN_OPTIONS), mistakes)
+    options = _options("trainer", others, RunOptions, mistakes)
     return bind_section("trainer", {"type": "Trainer"} | named, "trainer", mistakes), options
 
 
@@ -149,6 +152,27 @@ def _check_what_the_trainer_takes(found: dict[str, Any], mistakes: list[str]) ->
             mistakes.append(f"{section}: missing; {name} takes a {argument}.")
     if "lr_scheduler" in found and "optimizer" not in found:
         mistakes.append("lr_scheduler: there is no optimizer to schedule.")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether an epoch has a value of this name already."""
+    return name in RESERVED or name.startswith(("val_", "lr_"))
+
+
+def _check_loss(loss: Any, mistakes: list[str]) -> None:
+    reduction = loss.args.get("reduction", "mean") if isinstance(loss, Component) else "mean"
+    if reduction != "mean":
+        mistakes.append(
+            f"loss.args.reduction: found {reduction!r}. Write 'mean': an epoch's mean weights each batch by its size."
+        )
+
+
+def _check_lr_scheduler(scheduler: Any, mistakes: list[str]) -> None:
+    if isinstance(scheduler, Component):
+        interval = scheduler.extra.get("interval", "epoch")
+        if interval not in ("epoch", "step"):
+            mistakes.append(f"lr_scheduler.interval: found {interval!r}. Choices: epoch, step.")
+    _check_nested_plateau(scheduler, mistakes)
 
 
 def _check_nested_plateau(scheduler: Any, mistakes: list[str], is_nested: bool = False) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from utils.config import Config, changed_keys, load_config, override
 from utils.errors import ConfigError
-from utils.run_dir import CONFIG
+from utils.paths import shown_path
+from utils.run_dir import CONFIG, is_run_dir
 
 
 def read_source(
@@ -15,18 +16,23 @@ def read_source(
     """The config with its overrides; and, to resume, the checkpoint and its run directory."""
     if config_path is not None:
         return override(load_config(config_path), assignments), None, None
-    from utils.checkpoint import find_checkpoint, load_training_checkpoint
+    from utils.checkpoint import CheckpointError, find_checkpoint, load_training_checkpoint
 
     assert resume_path is not None, "argparse asks for one of them"
     path = find_checkpoint(resume_path)
     checkpoint = load_training_checkpoint(path)
+    if not is_run_dir(path.parent):
+        raise CheckpointError(
+            f"{shown_path(path)}: lies in no run directory, so there is no run to continue. "
+            "To start a new one from its weights: python train.py -c CONFIG --init-from FILE."
+        )
     return override(saved_config(path, checkpoint), assignments), checkpoint, path.parent
 
 
 def saved_config(checkpoint_path: Path, checkpoint: dict[str, Any]) -> Config:
     """The config beside a checkpoint, or, for a file that was carried elsewhere, the one inside it."""
-    beside = checkpoint_path.parent / CONFIG
-    return load_config(beside) if beside.is_file() else checkpoint["config"]
+    folder = checkpoint_path.parent
+    return load_config(folder / CONFIG) if is_run_dir(folder) else checkpoint["config"]
 
 
 # What a resumed run may change. Everything else decides what is computed, and would make it another run.
@@ -57,7 +63,10 @@ def refuse_changes(old: Config, new: Config) -> None:
     Raises:
         ConfigError: there is one.
     """
-    refused = [key for key in changed_keys(old, new) if key not in MAY_CHANGE_ON_RESUME]
+    may_change = set(MAY_CHANGE_ON_RESUME)
+    if (new["lr_scheduler"] or {}).get("type") == "ReduceLROnPlateau":
+        may_change -= {"trainer.monitor"}  # it goes on comparing with the best of the old value
+    refused = [key for key in changed_keys(old, new) if key not in may_change]
     if refused:
         raise ConfigError(
             *(

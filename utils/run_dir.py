@@ -44,10 +44,17 @@ def create_run_dir(save_dir: str, name: str) -> Path:
     raise AssertionError("itertools.count ended")
 
 
+def is_run_dir(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and (folder / ENVIRONMENT).is_file()
+
+
 def describe_run(run_dir: Path, config: Config) -> None:
     """Write what it takes to repeat the run: the resolved config, and the environment of each start."""
     write_config(run_dir / CONFIG, config)
     path = run_dir / ENVIRONMENT
-    starts = json.loads(path.read_text()) if path.exists() else []
+    try:
+        starts = json.loads(path.read_text())
+    except (OSError, ValueError):
+        starts = []
     content = json.dumps([*starts, environment()], indent=2)
     write_atomically(path, content.encode())

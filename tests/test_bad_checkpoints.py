@@ -1,0 +1,159 @@
+"""A checkpoint that is damaged, malicious, no run, or could not be loaded again: one message, and nothing else."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from conftest import load
+
+import test as test_script
+import train as train_script
+import trainer.trainer
+from model.model import LeNet
+
+
+def damaged(path):
+    good = path.read_bytes()
+    return {
+        "empty": b"",
+        "text": b"not a checkpoint",
+        "html": b"<!DOCTYPE html><html>404</html>",
+        "truncated": good[: len(good) // 2],
+        "zero tail": good[: len(good) // 2] + bytes(len(good) // 2),
+    }
+
+
+@pytest.mark.parametrize("case", ["empty", "text", "html", "truncated", "zero tail"])
+def test_a_damaged_file_is_one_message(project, case):
+    run = project.train()
+    path = run / "last.pth"
+    content = damaged(path)[case]
+    path.unlink()  # it shares its content with other names
+    path.write_bytes(content)
+    for script in (train_script, test_script):
+        message = project.refused("-r", path, script=script)
+        assert f"{path}: not a readable checkpoint" in message
+        assert message.count("\n") == 1
+
+
+def test_a_file_of_something_else_says_of_what(project):
+    path = project.folder / "number.pth"
+    torch.save(3, path)
+    assert "number.pth: holds a int, not a checkpoint." in project.refused("-r", path)
+
+
+def test_a_checkpoint_carried_away_is_no_run_to_continue(project, monkeypatch):
+    run = project.train(metrics=["accuracy"])
+    (project.folder / "carried.pth").write_bytes((run / "last.pth").read_bytes())
+    message = project.refused("-r", project.folder / "carried.pth")  # a config.json lies beside it
+    assert "lies in no run directory, so there is no run to continue." in message
+    project.write_config()
+    assert set(project.test("-r", project.folder / "carried.pth")[0]) == {"loss", "accuracy"}
+
+
+class Odd:
+    def __init__(self, state):
+        self.state = state
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "message"),
+    [
+        ("step", {}, "OddTrainer.stateful: 'step' is a key of the run's own. Choose another name."),
+        ("mine", {"score": np.float64(1)}, "stateful()['mine']: its state holds more than tensors and plain values"),
+    ],
+)
+def test_a_part_that_could_not_be_loaded_again_is_refused_at_the_start(project, write_into, name, state, message):
+    class OddTrainer(trainer.trainer.Trainer):
+        def stateful(self):
+            return super().stateful() | {name: Odd(state)}
+
+    write_into(trainer.trainer, OddTrainer)
+    assert message in project.refused_config(trainer={"type": "OddTrainer"})
+
+
+def test_a_bug_in_a_state_dict_is_no_full_disk(project, write_into):
+    class Buggy(Odd):
+        def state_dict(self):
+            if self.state["calls"] > 0:
+                raise RuntimeError("my bug")
+            self.state["calls"] += 1
+            return {}
+
+    class BuggyTrainer(trainer.trainer.Trainer):
+        part = Buggy({"calls": 0})
+
+        def stateful(self):
+            return super().stateful() | {"buggy": self.part}
+
+    write_into(trainer.trainer, BuggyTrainer)
+    with pytest.raises(RuntimeError, match="my bug"):
+        project.train(trainer={"type": "BuggyTrainer"})
+
+
+class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("section", ["model", "optimizer", "rng", "config"])
+@pytest.mark.parametrize("environment", [{}, {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}])
+def test_a_file_that_brings_code_is_refused(project, monkeypatch, section, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    run, marker = project.train(), project.folder / "marker"
+    checkpoint = load(run / "last.pth")
+    checkpoint[section] = Malicious(marker)
+    bad = run / "bad.pth"
+    torch.save(checkpoint, bad)
+    assert "bad.pth: not a readable checkpoint" in project.refused("-r", bad)
+    assert "bad.pth: not a readable checkpoint" in project.refused_config("--init-from", bad)
+    assert "bad.pth: not a readable checkpoint" in project.refused("-r", bad, script=test_script)
+    assert not marker.exists()
+
+
+def test_weights_alone_are_no_run(project):
+    path = project.folder / "weights.pth"
+    torch.save(LeNet(10).state_dict(), path)
+    message = project.refused("-r", path)
+    assert (
+        "holds no run, perhaps weights only. To start from weights: python train.py -c CONFIG --init-from FILE."
+        in message
+    )
+
+
+def test_a_plain_state_dict_is_enough_to_start_from(project):
+    path = project.folder / "weights.pth"
+    torch.save(LeNet(10, channels=(4, 8), hidden=16).state_dict(), path)
+    project.train("--init-from", path)
+
+
+def test_a_newer_format_is_refused(project):
+    run = project.train()
+    path = run / "newer.pth"
+    torch.save(load(run / "last.pth") | {"format": 2}, path)
+    assert "has format 2; this version reads up to 1. Update it." in project.refused("-r", path)
+
+
+@pytest.mark.parametrize("script", [train_script, test_script])
+def test_a_run_that_is_not_there_names_its_neighbour(project, script):
+    run = project.train()
+    misspelt = run.parent / (run.name[:-1] + "x")
+    message = project.refused("-r", misspelt, script=script)
+    assert message == f"error: {misspelt}: no such run directory or checkpoint. Closest match: {run.name}.\n"
+
+
+def test_a_run_without_a_checkpoint_says_so(project):
+    (project.folder / "empty").mkdir()
+    message = project.refused("-r", project.folder / "empty")
+    assert "has no checkpoint. A run directory holds last.pth once its first epoch is saved." in message

@@ -1,0 +1,102 @@
+"""Reading a config file, and changing it from the command line."""
+
+import json
+
+import pytest
+
+from utils.config import changed_keys, load_config, override
+from utils.errors import ConfigError, UserError
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"name": "a",}', "bad.json:1:14: not JSON: "),
+        ('{\n  "seed": 0\n  "n_gpu": 1\n}', "bad.json:3:3: not JSON: Expecting ',' delimiter."),
+        ("[1]", "bad.json: a config is a JSON object, found list."),
+        ('{"seed": 0, "model": {"type": "A", "type": "B"}}', "bad.json: the key 'type' stands twice in one object."),
+        ("[" * 100_000, "bad.json: nested too deeply."),
+        ("", "bad.json:1:1: not JSON: Expecting value."),
+        ('{"lr": NaN}', "bad.json: NaN is not a number of JSON. Write a finite one, or null."),
+    ],
+)
+def test_what_is_no_config_is_named_with_its_place(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.json").write_text(content)
+    with pytest.raises(UserError) as error:
+        load_config("bad.json")
+    assert str(error.value).startswith(message)
+
+
+def test_a_file_that_is_not_there(project):
+    message = project.refused("-c", "nowhere.json")
+    assert message.startswith("error: nowhere.json: no such config file. Working directory: ")
+
+
+def test_bytes_that_are_no_text(project):
+    path = project.folder / "bytes.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "bytes.json: cannot be read as a config" in project.refused("-c", path)
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    (tmp_path / "windows.json").write_bytes(b'\xef\xbb\xbf{"seed": 1}')
+    assert load_config(tmp_path / "windows.json") == {"seed": 1}
+
+
+# ---- overrides ----
+
+CONFIG = {"seed": 0, "optimizer": {"type": "Adam", "args": {}}, "metrics": ["a", {"type": "b"}], "lr_scheduler": None}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "key", "value"),
+    [
+        ("seed=7", "seed", 7),
+        ("optimizer.args.lr=1e-3", "optimizer", {"type": "Adam", "args": {"lr": 0.001}}),
+        ("optimizer=SGD", "optimizer", {"type": "SGD", "args": {}}),
+        ("metrics.1.args.k=5", "metrics", ["a", {"type": "b", "args": {"k": 5}}]),
+        ("metrics.0=c", "metrics", ["c", {"type": "b"}]),
+        ("metrics=[]", "metrics", []),
+        ("lr_scheduler.type=StepLR", "lr_scheduler", {"type": "StepLR"}),
+        ("optimizer=null", "optimizer", None),
+        ("seed=None", "seed", None),
+        ("n_gpu=true", "n_gpu", True),
+        ("name=a=b", "name", "a=b"),
+        ("seed=.5", "seed", 0.5),
+        ("name=NaN", "name", "NaN"),
+        ("name=", "name", ""),
+    ],
+)
+def test_overrides(assignment, key, value):
+    before = json.dumps(CONFIG)
+    assert override(CONFIG, [assignment])[key] == value
+    assert json.dumps(CONFIG) == before
+
+
+def test_a_section_is_set_before_what_is_in_it():
+    changed = override(CONFIG, ["optimizer.args.lr=0.5", "optimizer=SGD"])
+    assert changed["optimizer"] == {"type": "SGD", "args": {"lr": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("seed", "--set seed: not an assignment. Write it as section.key=value."),
+        ("=3", "--set =3: not an assignment. Write it as section.key=value."),
+        ("seed.a=1", "--set seed.a=1: seed is 0, which has no keys."),
+        ("metrics.2=a", "--set metrics.2=a: the list has items 0 to 1, found '2'."),
+        ("metrics.x.k=1", "--set metrics.x.k=1: the list has items 0 to 1, found 'x'."),
+        ("seed.a.b=1", "--set seed.a.b=1: 'a' lies below 0, which has no keys."),
+    ],
+)
+def test_overrides_that_lead_nowhere(assignment, message):
+    with pytest.raises(ConfigError) as error:
+        override(CONFIG, [assignment])
+    assert str(error.value) == message
+
+
+def test_changed_keys():
+    old = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
+    assert changed_keys(old, {"a": {"b": 2, "c": [1, 2]}, "e": 1}) == ["a.b", "d", "e"]
+    assert changed_keys(old, old) == []

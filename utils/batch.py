@@ -1,0 +1,31 @@
+"""Batches of any nesting: tensors in tuples, lists and dicts."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def move(batch: Any, device: torch.device) -> Any:
+    """The batch on a device: its tensors, and whatever else has `to`."""
+    if isinstance(batch, dict):
+        return {key: move(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(move(item, device) for item in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(move(item, device) for item in batch)
+    return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch
+
+
+def batch_size(batch: Any) -> int:
+    """How many samples a batch holds: the first dimension of its first tensor.
+
+    Raises:
+        TypeError: there is no tensor in it.
+    """
+    for item in batch.values() if isinstance(batch, dict) else batch if isinstance(batch, (tuple, list)) else [batch]:
+        if isinstance(item, Tensor):
+            return len(item)
+        if isinstance(item, (dict, tuple, list)):
+            return batch_size(item)
+    raise TypeError(f"a {type(batch).__name__} without a tensor does not tell how many samples it holds")

@@ -1,0 +1,132 @@
+"""The run's own settings: every key of a config that names no class or function, its default and its meaning."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from utils.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The keys of the config's `trainer` section beside `type` and `args`.
+
+    epochs: how many epochs to train in all.
+    epoch_steps: batches in an epoch; None for one pass over the training set.
+    save_dir: where run directories are made, relative to the project.
+    save_period: epochs between checkpoints; the best and the last are saved whatever it is.
+    keep_last: how many `checkpoint-epochN.pth` to keep; None for all.
+    monitor: "min NAME" or "max NAME" of a value of each epoch decides what is best; "off".
+    min_delta: by how much a value must be better to count.
+    early_stop: epochs without a better value after which the run stops; None for never.
+    log_steps: steps between two readings of the loss for the progress bar and TensorBoard.
+    tensorboard: whether to write TensorBoard events.
+    histogram_period: epochs between histograms of the parameters in TensorBoard; None for none.
+
+    Raises:
+        ConfigError: values that cannot be, all of them.
+    """
+
+    epochs: int
+    epoch_steps: int | None = None
+    save_dir: str = "saved/"
+    save_period: int = 1
+    keep_last: int | None = 3
+    monitor: str = "off"
+    min_delta: float = 0.0
+    early_stop: int | None = None
+    log_steps: int = 20
+    tensorboard: bool = True
+    histogram_period: int | None = None
+
+    def __post_init__(self) -> None:
+        mistakes = [
+            f"trainer.{name}: found {value!r}. Write a whole number of at least {least}{' or null' * optional}."
+            for name, least, optional in (
+                ("epochs", 1, False),
+                ("epoch_steps", 1, True),
+                ("save_period", 1, False),
+                ("keep_last", 0, True),
+                ("early_stop", 1, True),
+                ("log_steps", 1, False),
+                ("histogram_period", 1, True),
+            )
+            if not _is_whole(value := getattr(self, name), least) and not (optional and value is None)
+        ]
+        if not isinstance(self.min_delta, (int, float)) or not self.min_delta >= 0:
+            mistakes.append(f"trainer.min_delta: found {self.min_delta!r}. Write a number of at least 0.")
+        if not isinstance(self.save_dir, str):
+            mistakes.append(f"trainer.save_dir: found {self.save_dir!r}. Write a path.")
+        if not isinstance(self.tensorboard, bool):
+            mistakes.append(f"trainer.tensorboard: found {self.tensorboard!r}. Write true or false.")
+        words = self.monitor.split() if isinstance(self.monitor, str) else []
+        if words != ["off"] and not (len(words) == 2 and words[0] in ("min", "max")):
+            mistakes.append(f"trainer.monitor: {self.monitor!r} is no rule. Choices: 'min NAME', 'max NAME', 'off'.")
+        if self.monitor == "off" and self.early_stop is not None:
+            mistakes.append("trainer.early_stop: needs a value to follow, but trainer.monitor is off.")
+        if mistakes:
+            raise ConfigError(*mistakes)
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """The keys of the config's `data_loader` section.
+
+    batch_size: samples in a batch; None only for an iterable data set that gives whole batches itself.
+    shuffle: None for "yes, unless there is a sampler". Like `drop_last`, for training alone: the other splits are read
+        in order, and whole.
+    sampler, batch_sampler: for training alone; called with those of data_source, dataset, generator, batch_size that
+        they take.
+    pin_memory: None for "where there is a GPU".
+    num_workers, prefetch_factor, persistent_workers, timeout, multiprocessing_context: as in torch's DataLoader.
+
+    Raises:
+        ConfigError: values that cannot be, all of them.
+    """
+
+    batch_size: int | None = None
+    shuffle: bool | None = None
+    drop_last: bool = False
+    sampler: Callable[..., Any] | None = None
+    batch_sampler: Callable[..., Any] | None = None
+    num_workers: int = 0
+    pin_memory: bool | None = None
+    prefetch_factor: int | None = None
+    persistent_workers: bool = False
+    timeout: float = 0.0
+    multiprocessing_context: str | None = None
+
+    def __post_init__(self) -> None:
+        mistakes = [
+            f"data_loader.{name}: found {value!r}. Write a whole number of at least {least}{' or null' * optional}."
+            for name, least, optional in (
+                ("batch_size", 1, True),
+                ("num_workers", 0, False),
+                ("prefetch_factor", 1, True),
+            )
+            if not _is_whole(value := getattr(self, name), least) and not (optional and value is None)
+        ]
+        for name in ("shuffle", "drop_last", "persistent_workers", "pin_memory"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and not (value is None and name in ("shuffle", "pin_memory")):
+                mistakes.append(f"data_loader.{name}: found {value!r}. Write true or false.")
+        if (
+            not isinstance(self.timeout, (int, float))
+            or not self.timeout >= 0
+            or (self.timeout and not self.num_workers)
+        ):
+            mistakes.append(f"data_loader.timeout: found {self.timeout!r}. Write seconds; 0 without workers.")
+        for name in ("sampler", "batch_sampler"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                mistakes.append(f'data_loader.{name}: found {value!r}. Write {{"type": NAME, "args": {{...}}}}.')
+        chosen = [name for name in ("shuffle", "sampler", "batch_sampler") if getattr(self, name)]
+        chosen += ["drop_last"] if self.drop_last and self.batch_sampler else []
+        if len(chosen) > 1:
+            mistakes.append(f"data_loader: {' and '.join(chosen)} exclude each other.")
+        if mistakes:
+            raise ConfigError(*mistakes)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
