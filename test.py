@@ -12,7 +12,9 @@ from utils.errors import exit_code_of
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("-r", "--resume", metavar="RUN", required=True, help="run directory (its best), or checkpoint")
     parser.add_argument("--split", choices=("test", "valid"), default="test")
     parser.add_argument("-d", "--device", help="cpu, cuda, mps, or GPU numbers such as 0,1; else n_gpu decides")

@@ -15,7 +15,8 @@ SHORT_OPTIONS = {"--lr": "optimizer.args.lr", "--bs": "data_loader.batch_size"}
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("-c", "--config", metavar="FILE", help="start a run with this config")
     source.add_argument("-r", "--resume", metavar="RUN", help="continue this run directory, or from this checkpoint")
@@ -66,7 +67,8 @@ def main(argv=None):
         drop_later(run_dir, trainer.epoch, trainer.monitor.best_epoch)
         describe_run(run_dir, plan.config)
         with messages_to_file(run_dir / LOG):
-            log.info("%s in %s", f"Going on after epoch {trainer.epoch}" if checkpoint else "New run", run_dir)
+            how = "New run" if not checkpoint else f"Going on after epoch {trainer.epoch}"
+            log.info("%s in %s", how + f" from the weights of {args.init_from}" * bool(args.init_from), run_dir)
             log.info(summary(trainer.stateful()["model"]))
             writers = open_writers(run_dir, plan.run_options.tensorboard, plan.config, trainer.epoch, trainer.step)
             trainer.train(Checkpoints(run_dir, plan.run_options, plan.config), writers)

@@ -1,11 +1,14 @@
 """What a run checks before it starts, so that nothing fails after hours that could have failed at once."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
-from base.base_trainer import BaseTrainer
+from base.base_trainer import BaseTrainer, StepResult
 from base.lr_schedule import LRSchedule
 from logger.metrics import scalars_and_matrices
 from logger.tables import VALID
@@ -17,29 +20,34 @@ RESERVED = ("format", "epoch", "step", "monitor", "batches", "rng", "config")
 
 
 def check_before_training(trainer: BaseTrainer) -> None:
-    """Score one validation batch, and make sure that what the config follows will be there.
+    """Score one validation batch, make one training step and undo it, and look for what the config follows.
 
     Raises:
-        ConfigError: no value has the monitored name; a scheduler cannot do what it is asked.
+        ConfigError: no value has the monitored name; a scheduler cannot do what it is asked; a key is taken.
+        CheckpointError: a part's state could not be loaded again.
+        TypeError: a step returns something else than a `StepResult`.
     """
+    _check_stateful(trainer)
     options, batches = trainer.run.options, trainer.run.batches["train"]
     for schedule in trainer.parts(LRSchedule).values():
         schedule.check(trainer.monitor, options.epochs, options.epoch_steps or batches.steps_per_pass())
-    for name, part in trainer.stateful().items():
-        if name in RESERVED:
-            raise ConfigError(
-                f"{type(trainer).__name__}.stateful: {name!r} is a key of the run's own. Choose another name."
-            )
-        if not isinstance(part, nn.Module):
-            check_plain(name, part.state_dict())
     rng = rng_state()
-    names = {VALID + name for name in _names_in_validation(trainer)}
-    if trainer.monitor.is_on and not trainer.monitor.name.startswith(VALID):
-        names |= _names_in_training(trainer)
+    names = {VALID + name for name in _names_in_validation(trainer)} | _names_in_training(trainer)
     set_rng_state(rng)
     if trainer.monitor.is_on and trainer.monitor.name not in names:
         missing, reason = trainer.monitor.name, "" if "valid" in trainer.run.batches else " There is no validation set."
         raise ConfigError(f"trainer.monitor: no value is named {missing!r}.{reason} {closest(missing, names)}")
+
+
+def _check_stateful(trainer: BaseTrainer) -> None:
+    owner, parts = type(trainer).__name__, trainer.stateful()
+    if "model" not in parts:
+        raise ConfigError(f"{owner}.stateful: 'model' is missing: the key under which others find the weights.")
+    for name, part in parts.items():
+        if name in RESERVED:
+            raise ConfigError(f"{owner}.stateful: {name!r} is a key of the run's own. Choose another name.")
+        if not isinstance(part, nn.Module):
+            check_plain(name, part.state_dict())
 
 
 def _names_in_validation(trainer: BaseTrainer) -> set[str]:
@@ -47,30 +55,30 @@ def _names_in_validation(trainer: BaseTrainer) -> set[str]:
         return set()
     trainer.set_training(False)
     with torch.no_grad():
-        result = trainer.valid_step(_first_batch(trainer, "valid"))
-    return set(result.means) | _names_of_metric_objects(trainer)
+        return _names_of(trainer, trainer.valid_step, "valid")
 
 
 def _names_in_training(trainer: BaseTrainer) -> set[str]:
-    """Only a step knows what it returns: make one, and undo it."""
     stateful = trainer.stateful()
     before = deepcopy({name: part.state_dict() for name, part in stateful.items()})
     trainer.set_training(True)
-    result = trainer.train_step(_first_batch(trainer, "train"))
+    names = _names_of(trainer, trainer.train_step, "train")
     for name, part in stateful.items():
         part.load_state_dict(before[name])
-    return set(result.means) | _names_of_metric_objects(trainer)
+    for optimizer in trainer.parts(Optimizer).values():
+        optimizer.zero_grad()
+    return names
 
 
-def _names_of_metric_objects(trainer: BaseTrainer) -> set[str]:
-    values = scalars_and_matrices(trainer.metrics.compute())
-    trainer.metrics.reset()
-    return {name for name, value in values.items() if isinstance(value, float)}
-
-
-def _first_batch(trainer: BaseTrainer, split: str) -> object:
+def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: str) -> set[str]:
+    """The names of the scalars that come out of a step, on the batch that is next in a split."""
     batches = trainer.run.batches[split]
     position = batches.state_dict()
-    batch = trainer.run.devices.move(next(batches.epoch(1)))
+    trainer.metrics.reset()
+    result = step(trainer.run.devices.move(next(batches.epoch(1))))
+    if not isinstance(result, StepResult):
+        raise TypeError(f"{step.__qualname__} returns a {type(result).__name__}. Return StepResult(means, count).")
+    computed = scalars_and_matrices(trainer.metrics.compute())
+    trainer.metrics.reset()
     batches.load_state_dict(position)
-    return batch
+    return set(result.means) | {name for name, value in computed.items() if isinstance(value, float)}

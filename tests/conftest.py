@@ -30,7 +30,7 @@ class Project:
     def __init__(self, folder, capfd):
         self.folder = folder
         self._capfd = capfd
-        self.config = json.loads((ROOT / "config.json").read_text())
+        self.config = json.loads((ROOT / "tests" / "config.json").read_text())
         self.config["n_gpu"] = 0
         self.config["model"]["args"] |= {"channels": [4, 8], "hidden": 16}
         self.config["optimizer"]["args"]["lr"] = 0.001

@@ -157,3 +157,5 @@ def test_a_run_without_a_checkpoint_says_so(project):
     (project.folder / "empty").mkdir()
     message = project.refused("-r", project.folder / "empty")
     assert "has no checkpoint. A run directory holds last.pth once its first epoch is saved." in message
+    run = project.train()
+    assert f"has no checkpoint. Its newest run is {run.name}." in project.refused("-r", run.parent)

@@ -62,8 +62,9 @@ def test_on_a_terminal_there_is_a_bar_with_loss_rate_speed_and_time_left(project
     pty, termios, fcntl = map(pytest.importorskip, ("pty", "termios", "fcntl"))  # Windows has none of them
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    command = [sys.executable, "train.py", "-c", str(config), "--set", "data_loader.batch_size=2"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=end) as process:
+    command = [sys.executable, "train.py", "-c", str(config), "--set", "data_loader.batch_size=4"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=end, env=environment) as process:
         os.close(end)
         shown = b""
         try:
@@ -75,7 +76,7 @@ def test_on_a_terminal_there_is_a_bar_with_loss_rate_speed_and_time_left(project
     assert process.returncode == 0
     text = shown.decode()
     assert re.search(
-        r"epoch 1/1: +\d+%\|.*\| \d+/630 \[00:\d\d<00:\d\d, .*loss [\d.]+  lr 0\.001  [\d,]+ items/s", text
+        r"epoch 1/1: +\d+%\|.*\| \d+/315 \[00:\d\d<00:\d\d, .*loss [\d.]+  lr 0\.001  [\d,]+ items/s", text
     )
 
 

@@ -104,7 +104,7 @@ def test_a_metric_of_the_whole_phase_is_followed_like_any_other(project, write_i
 
     class MacroRecall:
         def __init__(self, num_classes: int):
-            self.matrix = ConfusionMatrix(num_classes)
+            self.num_classes = num_classes
 
         def update(self, output, target):
             self.matrix.update(output, target)
@@ -113,8 +113,8 @@ def test_a_metric_of_the_whole_phase_is_followed_like_any_other(project, write_i
             counts = self.matrix.counts.double()
             return (counts.diagonal() / counts.sum(1).clamp(min=1)).mean()
 
-        def reset(self):
-            self.matrix.reset()
+        def reset(self):  # called first, so that a state may be made here
+            self.matrix = ConfusionMatrix(self.num_classes)
 
     write_into(model.metric, MacroRecall)
     metrics = [{"type": name, "args": {"num_classes": 10}} for name in ("MacroRecall", "ConfusionMatrix")]

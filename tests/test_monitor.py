@@ -117,7 +117,7 @@ def test_validation_that_is_not_there_cannot_be_followed(project, write_into):
 
     write_into(data_loader.datasets, Unvalidated)
     message = project.refused_config(dataset="Unvalidated")
-    assert "trainer.monitor: no value is named 'val_loss'. There is no validation set." in message
+    assert "trainer.monitor: no value is named 'val_loss'. There is no validation set. Closest match: loss." in message
     run = project.train(dataset="Unvalidated", trainer={"monitor": "min loss"})
     assert not any(name.startswith("val_") for name in metrics_of(run)[0])
 

@@ -1,6 +1,8 @@
 """A project made from the template stands on its own: its tests pass, and it trains."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -44,6 +46,25 @@ def test_it_holds_what_a_project_needs_and_no_more(tmp_path):
     make(tmp_path / "small", "--minimal")
     small = {path.name for path in (tmp_path / "small").iterdir()}
     assert "configs" in present - small <= {"configs", "docs", "examples", "benchmarks"}
+
+
+def test_the_template_shows_all_its_folders_and_tests_its_own_config():
+    """A project made from it may have more folders, and another config."""
+    shown = set(
+        re.findall(r"^(\S+)  ", re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1], re.M)
+    )
+    tracked = {path.split("/")[0] for path in git(ROOT, "ls-files").splitlines()}
+    assert shown == {name for name in tracked if not name.startswith(".")} - {"README.md"}
+    assert (ROOT / "config.json").read_text() == (ROOT / "tests" / "config.json").read_text()
+
+
+def test_its_lint_and_types_have_what_they_look_at(tmp_path):
+    make(tmp_path / "project", "--minimal")
+    for command in (["check"], ["format", "--check"]):
+        done = run_python("-m", "ruff", *command, cwd=tmp_path / "project")
+        assert done.returncode == 0, done.stdout
+    files = re.search(r"^files = (\[.*\])$", (tmp_path / "project" / "pyproject.toml").read_text(), re.M)[1]
+    assert all(list((tmp_path / "project").glob(name)) for name in json.loads(files))
 
 
 def test_it_is_named_and_says_nothing_of_the_template(tmp_path):

@@ -1,4 +1,4 @@
-"""The supervised step, schedulers, devices, the summary: what a run does and shows."""
+"""The supervised step, and what a run shows."""
 
 import re
 import time
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 import data_loader.datasets
 import model.loss
 import model.model
+import trainer.trainer
 from base.base_model import BaseModel, summary
 from base.base_trainer import BaseTrainer
 from base.run import Run
@@ -57,7 +58,7 @@ def test_gradients_are_clipped_by_their_norm(project):
     assert moved.item() == pytest.approx(0.01, rel=1e-3)
 
 
-@pytest.mark.parametrize(("norm", "message"), [(-1, "max_grad_norm is -1, not above 0"), (0, "is 0, not")])
+@pytest.mark.parametrize(("norm", "message"), [(-1, "is -1, not a number above 0"), ("a", "is 'a', not")])
 def test_a_norm_that_cannot_be_is_refused(project, norm, message):
     assert message in project.refused_config("--set", f"trainer.args.max_grad_norm={norm}")
     project.train("--set", "trainer.args.max_grad_norm=null")
@@ -167,75 +168,43 @@ def test_tasks_without_images_need_no_change_of_the_trainer(project, write_into,
     assert len(metrics_of(run)) == 2 and "failed and is dropped" not in (run / "train.log").read_text()
 
 
+def test_a_data_set_that_takes_no_split_is_refused(project, write_into):
+    """It would be the same in training, validation and test."""
+
+    class Everything(Dataset):
+        def __init__(self, path="x"):
+            pass
+
+    write_into(data_loader.datasets, Everything)
+    assert "dataset.type: Everything takes no split. Its constructor must." in project.refused_config(
+        dataset="Everything"
+    )
+
+
+def test_a_file_that_a_data_set_misses_is_one_message(project, write_into):
+    class Houses(Dataset):
+        def __init__(self, split):
+            open("no/such/houses.csv")
+
+    write_into(data_loader.datasets, Houses)
+    message = project.refused_config(dataset="Houses")
+    assert "dataset.args: Houses refuses them: [Errno 2] No such file or directory: 'no/such/houses.csv'." in message
+
+
+def test_a_step_that_returns_something_else_is_named_before_the_run(project, write_into):
+    class Bare(trainer.trainer.Trainer):
+        def train_step(self, batch):
+            return torch.zeros(())
+
+    write_into(trainer.trainer, Bare)
+    with pytest.raises(TypeError, match="Bare.train_step returns a Tensor. Return StepResult"):
+        project.train(trainer={"type": "Bare"})
+    assert project.run_dirs() == []
+
+
 def test_a_base_class_without_its_three_methods_cannot_be_made():
     with pytest.raises(TypeError, match="stateful.*train_step.*valid_step"):
         BaseTrainer(Run(RunOptions(epochs=1), {}))
-
-
-# ---- schedulers ----
-
-
-def rates_of(project, scheduler, epochs=4):
-    trainer = {"epochs": epochs, "log_steps": 1}
-    return [line["lr"] for line in metrics_of(project.train(lr_scheduler=scheduler, trainer=trainer))]
-
-
-def test_once_each_epoch(project):
-    rates = rates_of(project, {"type": "ExponentialLR", "args": {"gamma": 0.5}})
-    assert rates == pytest.approx([0.001, 0.0005, 0.00025, 0.000125])
-
-
-def test_once_each_step(project):
-    rates = rates_of(project, {"type": "StepLR", "interval": "step", "args": {"step_size": 10, "gamma": 0.5}})
-    assert rates == pytest.approx([0.001, 0.00025, 0.0000625, 0.000015625])  # 20 steps an epoch
-
-
-def test_plateau_follows_the_monitored_value(project):
-    """Nothing is better by 90 %: the rate falls after each epoch but the first. All is better by a little: it stays."""
-    plateau = {"type": "ReduceLROnPlateau", "args": {"patience": 0, "threshold": 0.9, "factor": 0.1}}
-    assert rates_of(project, plateau) == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
-    plateau["args"]["threshold"] = 0.0
-    assert rates_of(project, plateau) == [1e-3] * 4
-
-
-@pytest.mark.parametrize(
-    ("scheduler", "trainer", "message"),
-    [
-        (
-            {"type": "ReduceLROnPlateau"},
-            {"monitor": "max val_accuracy"},
-            "lr_scheduler.args.mode: 'min', but trainer.monitor is 'max val_accuracy'. Write \"mode\": \"max\".",
-        ),
-        (
-            {"type": "ReduceLROnPlateau"},
-            {"monitor": "off", "early_stop": None},
-            "lr_scheduler: ReduceLROnPlateau follows trainer.monitor, which is off. Name a value there.",
-        ),
-        (
-            {"type": "ReduceLROnPlateau", "interval": "step"},
-            {},
-            "lr_scheduler.interval: ReduceLROnPlateau follows a value of each epoch. Choices: epoch.",
-        ),
-        (
-            {"type": "ChainedScheduler", "args": {"schedulers": [{"type": "ReduceLROnPlateau"}]}},
-            {},
-            "lr_scheduler.args.schedulers.0: ReduceLROnPlateau cannot be chained: it must be told the monitored value.",
-        ),
-        (
-            {"type": "OneCycleLR", "interval": "step", "args": {"max_lr": 0.1, "total_steps": 30}},
-            {},
-            "lr_scheduler.args: OneCycleLR ends after 30 steps, but the run steps it 40 times, once each step.",
-        ),
-    ],
-)
-def test_what_would_fail_in_the_middle_is_refused_at_the_start(project, scheduler, trainer, message):
-    assert project.refused_config(lr_scheduler=scheduler, trainer=trainer) == f"error: {message}\n"
-
-
-def test_chained_schedulers(project):
-    halves = {"type": "ExponentialLR", "args": {"gamma": 0.5}}
-    rates = rates_of(project, {"type": "ChainedScheduler", "args": {"schedulers": [halves, halves]}}, epochs=2)
-    assert rates == pytest.approx([1e-3, 0.25e-3])
 
 
 # ---- what is shown ----

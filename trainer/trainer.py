@@ -33,8 +33,8 @@ class Trainer(BaseTrainer):
         max_grad_norm: float | None = None,
     ):
         super().__init__(run)
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm is {max_grad_norm}, not above 0")
+        if max_grad_norm is not None and not (isinstance(max_grad_norm, (int, float)) and max_grad_norm > 0):
+            raise ValueError(f"max_grad_norm is {max_grad_norm!r}, not a number above 0")
         if isinstance(loss_fn, nn.Module) and any(True for _ in loss_fn.parameters()):
             raise ValueError("the loss has parameters, which this trainer would neither train nor save")
         self.model = model

@@ -29,7 +29,7 @@ class Component:
         """Call it; a function of (output, target) is not called, but given its arguments.
 
         Raises:
-            ConfigError: the callable refuses a value (ValueError), or a library's does not fit (TypeError).
+            ConfigError: the callable refuses a value (ValueError), finds no file, or is a library's and fails.
         """
         given = {name: value for name, value in provided.items() if name in parameters(self.target)}
         args = {name: _build_nested(value, provided) for name, value in self.args.items()}
@@ -39,11 +39,11 @@ class Component:
             return self.target(**given, **args)
         except UserError:
             raise
-        except (ValueError, TypeError, KeyError, AssertionError) as error:
-            if not isinstance(error, ValueError) and not self._is_of_a_library:
+        except (ValueError, OSError, TypeError, KeyError, AssertionError) as error:
+            if not isinstance(error, (ValueError, OSError)) and not self._is_of_a_library:
                 raise
             name = getattr(self.target, "__name__", str(self.target))
-            raise ConfigError(f"{self.section}.args: {name} refuses them: {error}.") from error
+            raise ConfigError(f"{self.section}.args: {name} refuses them: {str(error).rstrip('.')}.") from error
 
     @property
     def _is_of_a_library(self) -> bool:
@@ -76,6 +76,10 @@ def bind_section(where: str, section: Any, kind_name: str, mistakes: list[str]) 
     except ConfigError as error:
         mistakes.extend(f"{where}.type: {mistake}" for mistake in error.mistakes)
         return None
+    taken = parameters(target)
+    for name in kind.required:
+        if name not in taken and not any(parameter.kind in _VARIADIC for parameter in taken.values()):
+            mistakes.append(f"{where}.type: {section['type']} takes no {name}. Its constructor must.")
     skipped = kind.positional if inspect.isfunction(target) else 0
     check_arguments(f"{where}.args", target, args, kind.provided, mistakes, skipped)
     bound = {key: _bind_nested(f"{where}.args.{key}", value, kind.nested, mistakes) for key, value in args.items()}

@@ -107,7 +107,9 @@ def find_checkpoint(path: str | Path, prefer: str = LAST) -> Path:
     for candidate in (path / prefer, path / LAST, *reversed(epoch_files(path)), path / BEST):
         if candidate.is_file():
             return candidate.absolute()
-    raise CheckpointError(f"{path}: has no checkpoint. A run directory holds {LAST} once its first epoch is saved.")
+    runs = sorted(folder.name for folder in path.iterdir() if (folder / LAST).is_file())
+    hint = f"Its newest run is {runs[-1]}." if runs else f"A run directory holds {LAST} once its first epoch is saved."
+    raise CheckpointError(f"{path}: has no checkpoint. {hint}")
 
 
 def epoch_files(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ class Kind:
 
     `provided`: the arguments that `train.py` passes by name, those of them that the callable takes.
     `positional`: how many leading arguments a function is given at each call.
+    `required`: those of them that it must take.
     `nested`: the kind of a section that stands inside `args`.
     `extra_keys`: keys that a section has beside `type` and `args`.
     """
@@ -33,6 +34,7 @@ class Kind:
     project: str = ""
     libraries: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     positional: int = 0
     nested: str = ""
     extra_keys: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ KINDS = {
         _subclass_of("torch.utils.data.Dataset"),
         project="data_loader.datasets",
         provided=("split",),
+        required=("split",),
         nested="transform",
     ),
     "transform": Kind(

@@ -149,7 +149,7 @@ def _check_what_the_trainer_takes(found: dict[str, Any], mistakes: list[str]) ->
         if section in found and argument not in taken:
             mistakes.append(f"{section}: {name} takes no {argument}. Leave this section out.")
         if section not in found and section != "lr_scheduler" and argument in taken:
-            mistakes.append(f"{section}: missing; {name} takes a {argument}.")
+            mistakes.append(f"{section}: missing; {name} needs one.")
     if "lr_scheduler" in found and "optimizer" not in found:
         mistakes.append("lr_scheduler: there is no optimizer to schedule.")
 
