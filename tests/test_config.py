@@ -193,6 +193,20 @@ def test_names_of_the_project_and_of_the_libraries(project, section, value):
     project.train("--set", "trainer.epochs=1", **{section: value})
 
 
+def test_arguments_that_a_class_passes_on_are_those_of_its_base(project, write_into):
+    """`hidden` is LeNet's; `num_classes` the class gives itself, so that it is not missing."""
+    import model.model as module
+
+    class TenClasses(module.LeNet):
+        def __init__(self, **kwargs):
+            super().__init__(num_classes=10, **kwargs)
+
+    write_into(module, TenClasses)
+    project.train("--set", "trainer.epochs=1", model={"type": "TenClasses", "args": {"hidden": 8}})
+    message = project.refused_config(model={"type": "TenClasses", "args": {"hiden": 8}})
+    assert "model.args.hiden: TenClasses takes no such argument. Closest match: hidden." in message
+
+
 def test_a_trainer_needs_no_type_and_a_nested_sampler_is_built(project):
     config = json.loads(project.write_config().read_text())
     del config["trainer"]["type"], config["trainer"]["args"]

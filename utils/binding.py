@@ -128,7 +128,10 @@ def check_arguments(
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """What a callable takes by name. Where a class passes `**kwargs` on, those of its base's constructor, too."""
+    """What a callable takes by name. Where a class passes `**kwargs` on, those of its base's constructor, too.
+
+    None of those counts as required: the class may give it itself.
+    """
     found = dict(inspect.signature(target).parameters)
     constructors = [cls.__init__ for cls in getattr(target, "__mro__", ())[1:] if "__init__" in vars(cls)]
     for constructor in constructors:
@@ -137,5 +140,9 @@ def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
             break
         _, *inherited = inspect.signature(constructor).parameters.items()
         found = {name: parameter for name, parameter in found.items() if name not in rest}
-        found |= {name: parameter for name, parameter in inherited if name not in found}
+        found |= {
+            name: parameter if parameter.kind in _VARIADIC else parameter.replace(default=None)
+            for name, parameter in inherited
+            if name not in found
+        }
     return found

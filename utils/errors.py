@@ -25,7 +25,8 @@ def closest(name: str, choices: Iterable[str]) -> str:
     names = sorted(choices)
     matches = difflib.get_close_matches(name.lower(), [choice.lower() for choice in names], n=1, cutoff=0.6)
     if matches:
-        match = next(choice for choice in names if choice.lower() == matches[0])
+        same_but_for_case = [choice for choice in names if choice.lower() == matches[0]]
+        match = max(same_but_for_case, key=lambda choice: difflib.SequenceMatcher(None, name, choice).ratio())
         return f"Closest match: {match}."
     if not names:
         return "Nothing can stand here."
