@@ -14,12 +14,10 @@ class LRSchedule:
     """Any torch scheduler, stepped after each epoch or each step; none at all is one that does nothing.
 
     Raises:
-        ConfigError: `interval` is neither, or does not suit the scheduler.
+        ConfigError: `interval` does not suit the scheduler.
     """
 
     def __init__(self, scheduler: LRScheduler | None = None, interval: str = EPOCH):
-        if interval not in (EPOCH, STEP):
-            raise ConfigError(f"lr_scheduler.interval: found {interval!r}. Choices: {EPOCH}, {STEP}.")
         if interval == STEP and isinstance(scheduler, ReduceLROnPlateau):
             raise ConfigError("lr_scheduler.interval: ReduceLROnPlateau follows a value of each epoch. Choices: epoch.")
         self.scheduler = scheduler

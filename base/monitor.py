@@ -4,7 +4,7 @@ import logging
 import math
 from typing import Any
 
-from utils.errors import ConfigError
+from utils.options import parse_monitor
 
 log = logging.getLogger(__name__)
 OFF = "off"
@@ -20,7 +20,7 @@ class Monitor:
     """
 
     def __init__(self, rule: str = OFF, min_delta: float = 0.0, early_stop: int | None = None):
-        self.mode, self.name = _parse(rule)
+        self.mode, self.name = parse_monitor(rule)
         self.min_delta = min_delta
         self.early_stop = early_stop
         self._forget()
@@ -86,12 +86,3 @@ class Monitor:
             return
         self.best_values = state["best_values"]
         self.epochs_without_improvement = state["epochs_without_improvement"]
-
-
-def _parse(rule: str) -> tuple[str, str]:
-    words = rule.split() if isinstance(rule, str) else []
-    if words == [OFF]:
-        return OFF, ""
-    if len(words) == 2 and words[0] in ("min", "max"):
-        return words[0], words[1]
-    raise ConfigError(f"trainer.monitor: {rule!r} is no rule. Choices: 'min NAME', 'max NAME', 'off'.")

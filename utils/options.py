@@ -40,28 +40,27 @@ class RunOptions:
     histogram_period: int | None = None
 
     def __post_init__(self) -> None:
-        mistakes = [
-            f"trainer.{name}: found {value!r}. Write a whole number of at least {least}{' or null' * optional}."
-            for name, least, optional in (
-                ("epochs", 1, False),
-                ("epoch_steps", 1, True),
-                ("save_period", 1, False),
-                ("keep_last", 0, True),
-                ("early_stop", 1, True),
-                ("log_steps", 1, False),
-                ("histogram_period", 1, True),
-            )
-            if not _is_whole(value := getattr(self, name), least) and not (optional and value is None)
-        ]
+        mistakes = _whole_number_mistakes(
+            "trainer",
+            self,
+            epochs=1,
+            epoch_steps=1,
+            save_period=1,
+            keep_last=0,
+            early_stop=1,
+            log_steps=1,
+            histogram_period=1,
+        )
         if not isinstance(self.min_delta, (int, float)) or not self.min_delta >= 0:
             mistakes.append(f"trainer.min_delta: found {self.min_delta!r}. Write a number of at least 0.")
         if not isinstance(self.save_dir, str):
             mistakes.append(f"trainer.save_dir: found {self.save_dir!r}. Write a path.")
         if not isinstance(self.tensorboard, bool):
             mistakes.append(f"trainer.tensorboard: found {self.tensorboard!r}. Write true or false.")
-        words = self.monitor.split() if isinstance(self.monitor, str) else []
-        if words != ["off"] and not (len(words) == 2 and words[0] in ("min", "max")):
-            mistakes.append(f"trainer.monitor: {self.monitor!r} is no rule. Choices: 'min NAME', 'max NAME', 'off'.")
+        try:
+            parse_monitor(self.monitor)
+        except ConfigError as error:
+            mistakes += error.mistakes
         if self.monitor == "off" and self.early_stop is not None:
             mistakes.append("trainer.early_stop: needs a value to follow, but trainer.monitor is off.")
         if mistakes:
@@ -97,15 +96,7 @@ class LoaderOptions:
     multiprocessing_context: str | None = None
 
     def __post_init__(self) -> None:
-        mistakes = [
-            f"data_loader.{name}: found {value!r}. Write a whole number of at least {least}{' or null' * optional}."
-            for name, least, optional in (
-                ("batch_size", 1, True),
-                ("num_workers", 0, False),
-                ("prefetch_factor", 1, True),
-            )
-            if not _is_whole(value := getattr(self, name), least) and not (optional and value is None)
-        ]
+        mistakes = _whole_number_mistakes("data_loader", self, batch_size=1, num_workers=0, prefetch_factor=1)
         for name in ("shuffle", "drop_last", "persistent_workers", "pin_memory"):
             value = getattr(self, name)
             if not isinstance(value, bool) and not (value is None and name in ("shuffle", "pin_memory")):
@@ -128,5 +119,27 @@ class LoaderOptions:
             raise ConfigError(*mistakes)
 
 
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def parse_monitor(rule: Any) -> tuple[str, str]:
+    """The mode ("min", "max" or "off") and the name that a rule such as "min val_loss" says.
+
+    Raises:
+        ConfigError: it is no rule.
+    """
+    words = rule.split() if isinstance(rule, str) else []
+    if words == ["off"]:
+        return "off", ""
+    if len(words) == 2 and words[0] in ("min", "max"):
+        return words[0], words[1]
+    raise ConfigError(f"trainer.monitor: {rule!r} is no rule. Choices: 'min NAME', 'max NAME', 'off'.")
+
+
+def _whole_number_mistakes(section: str, options: Any, **least: int) -> list[str]:
+    """A line for each option that is no whole number of at least so much, nor null where its type allows that."""
+    mistakes = []
+    for name, smallest in least.items():
+        value, may_be_null = getattr(options, name), type(options).__annotations__[name] == int | None
+        is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+        if not is_whole and not (may_be_null and value is None):
+            allowed = f"a whole number of at least {smallest}{' or null' * may_be_null}"
+            mistakes.append(f"{section}.{name}: found {value!r}. Write {allowed}.")
+    return mistakes

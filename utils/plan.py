@@ -96,7 +96,7 @@ def _bind_metrics(section: Any, mistakes: list[str]) -> dict[str, Component]:
         if component is None:
             continue
         name = component.extra.get("name", component.target.__name__)
-        if not isinstance(name, str) or name in metrics or is_reserved(name):
+        if not isinstance(name, str) or name in metrics or _is_reserved(name):
             mistakes.append(
                 f'metrics.{i}: the name {name!r} is taken. Give it another one: {{"type": ..., "name": "..."}}.'
             )
@@ -154,7 +154,7 @@ def _check_what_the_trainer_takes(found: dict[str, Any], mistakes: list[str]) ->
         mistakes.append("lr_scheduler: there is no optimizer to schedule.")
 
 
-def is_reserved(name: str) -> bool:
+def _is_reserved(name: str) -> bool:
     """Whether an epoch has a value of this name already."""
     return name in RESERVED or name.startswith(("val_", "lr_"))
 
