@@ -31,18 +31,16 @@ def main(argv=None):
     from logger.tables import matrix_table
     from logger.writers import to_json
     from train import build_trainer
-    from utils.checkpoint import BEST, find_checkpoint, load_training_checkpoint
-    from utils.config import override
     from utils.device import select_devices
     from utils.errors import UserError
     from utils.paths import shown_path
     from utils.plan import make_plan
     from utils.resume import saved_config
+    from utils.run_checkpoints import BEST, open_checkpoint
 
     with messages_to_screen():
-        path = find_checkpoint(args.resume, prefer=BEST)
-        checkpoint = load_training_checkpoint(path)
-        plan = make_plan(override(saved_config(path, checkpoint), args.set))
+        path, checkpoint = open_checkpoint(args.resume, prefer=BEST)
+        plan = make_plan(saved_config(path, checkpoint, args.set))
         trainer = build_trainer(plan, select_devices(plan.config["n_gpu"], args.device), [args.split])
         if args.split not in trainer.run.batches:
             raise UserError(f"--split {args.split}: the data set has no samples there.")

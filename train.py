@@ -4,9 +4,9 @@ python train.py -c config.json
 python train.py -r saved/NAME/RUN_ID
 """
 
-import argparse
 import logging
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from utils.errors import exit_code_of
 
@@ -15,22 +15,24 @@ SHORT_OPTIONS = {"--lr": "optimizer.args.lr", "--bs": "data_loader.batch_size"}
 
 
 def parse_arguments(argv=None):
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("-c", "--config", metavar="FILE", help="start a run with this config")
-    source.add_argument("-r", "--resume", metavar="RUN", help="continue this run directory, or from this checkpoint")
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("-c", "--config", metavar="FILE", help="start a run with this config")
+    parser.add_argument("-r", "--resume", metavar="RUN", help="continue this run or checkpoint; auto: the newest of -c")
     parser.add_argument("-d", "--device", help="cpu, cuda, mps, or GPU numbers such as 0,1; else n_gpu decides")
     parser.add_argument("--init-from", metavar="FILE", help="start with the weights of this checkpoint")
+    parser.add_argument("--replay", action="store_true", help="repeat the step at which the run of -r came upon NaN")
     parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
     for option, key in SHORT_OPTIONS.items():
-        assignment = (key + "={}").format
-        parser.add_argument(
-            option, dest="set", action="append", type=assignment, metavar="VALUE", help=f"--set {key}=VALUE"
-        )
+        to_set = f"{key}={{}}".format
+        parser.add_argument(option, dest="set", action="append", type=to_set, metavar="X", help=f"--set {key}=X")
     args = parser.parse_args(argv)
-    if args.resume and args.init_from:
+    goes_on = args.resume not in (None, "auto")
+    if bool(args.config) == goes_on:
+        parser.error("one of the arguments -c/--config -r/--resume is required, and only -r auto is allowed with -c")
+    if args.init_from and goes_on:
         parser.error("argument --init-from: not allowed with argument -r/--resume, which has its own weights")
+    if args.replay and not goes_on:
+        parser.error("argument --replay: needs -r/--resume with the run")
     return args
 
 
@@ -40,38 +42,36 @@ def main(argv=None):
     from base.base_model import summary
     from base.checkpoints import Checkpoints
     from base.preflight import check_before_training
+    from base.replay import replay
     from logger.console import messages_to_file, messages_to_screen
     from logger.open_writers import open_writers
-    from utils.checkpoint import drop_later, load_weights
     from utils.device import select_devices
-    from utils.plan import make_plan
-    from utils.resume import read_source, refuse_changes
-    from utils.run_dir import LOG, create_run_dir, describe_run
+    from utils.lock import RunLock
+    from utils.resume import read_source
+    from utils.run_checkpoints import load_weights
+    from utils.run_dir import LOG, create_run_dir
 
     log = logging.getLogger("train")
-    with messages_to_screen():
-        config, checkpoint, run_dir = read_source(args.config, args.resume, args.set)
-        plan = make_plan(config)
-        if checkpoint:
-            refuse_changes(make_plan(checkpoint["config"]).config, plan.config)
+    with messages_to_screen(), RunLock() as lock:
+        plan, checkpoint, source = read_source(args.config, args.resume, args.set, lock)
         trainer = build_trainer(plan, select_devices(plan.config["n_gpu"], args.device), ["train", "valid"])
         if checkpoint:
-            trainer.load_state_dict(checkpoint, args.resume)
-        if args.init_from:
+            trainer.load_state_dict(checkpoint, str(source))
+        elif args.init_from:
             load_weights(trainer.stateful()["model"], args.init_from)
+        if args.replay:
+            return replay(trainer, args.resume)
         if trainer.is_finished:
-            log.info("%s is finished: %s", args.resume, trainer.why_finished())
-            return
+            return log.info("%s is finished: %s", source and source.parent, trainer.why_finished())
         check_before_training(trainer)
-        run_dir = run_dir or create_run_dir(plan.run_options.save_dir, plan.config["name"])
-        drop_later(run_dir, trainer.epoch, trainer.monitor.best_epoch)
-        describe_run(run_dir, plan.config)
+        run_dir = source.parent if source else lock.take(create_run_dir(plan.run_options.save_dir, plan.config["name"]))
         with messages_to_file(run_dir / LOG):
-            how = "New run" if not checkpoint else f"Going on after epoch {trainer.epoch}"
-            log.info("%s in %s", how + f" from the weights of {args.init_from}" * bool(args.init_from), run_dir)
+            log.info("%s in %s", f"Going on after {trainer.position}" if source else "New run", run_dir)
             log.info(summary(trainer.stateful()["model"]))
+            checkpoints = Checkpoints(run_dir, plan.run_options, plan.config)
+            checkpoints.start(trainer, source)
             writers = open_writers(run_dir, plan.run_options.tensorboard, plan.config, trainer.epoch, trainer.step)
-            trainer.train(Checkpoints(run_dir, plan.run_options, plan.config), writers)
+            trainer.train(checkpoints, writers)
 
 
 def build_trainer(plan, devices, splits):

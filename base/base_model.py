@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
+from utils.disk import readable_size
+
 
 class BaseModel(nn.Module):
     """An `nn.Module` that can describe itself: `print(model.summary())`."""
@@ -36,19 +38,16 @@ def _numbers(module: nn.Module, recurse: bool = True) -> tuple[str, str, str, st
     saved = module.state_dict() if recurse else module.state_dict(keep_vars=True)
     own = saved.items() if recurse else ((key, value) for key, value in saved.items() if "." not in key)
     size = sum(value.numel() * value.element_size() for _, value in own if isinstance(value, Tensor))
-    return (f"{_count(parameters):,}", f"{_count(trainable):,}", f"{_count(module.buffers(recurse)):,}", _bytes(size))
+    return (
+        f"{_count(parameters):,}",
+        f"{_count(trainable):,}",
+        f"{_count(module.buffers(recurse)):,}",
+        readable_size(size),
+    )
 
 
 def _count(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
-
-
-def _bytes(size: int) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024  # type: ignore[assignment]
-    return f"{size:.1f} GiB"
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:

@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 import torch
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from base.checkpoints import Checkpoints
+from base.epoch_so_far import EpochSoFar, epoch_so_far
+from base.finite import FiniteWatch, NonFinite
 from base.lr_schedule import LRSchedule
+from base.memory import explain_memory
 from base.monitor import Monitor
 from base.run import Run
 from logger.means import RunningMeans, StepResult
@@ -20,7 +23,9 @@ from logger.progress import Progress
 from logger.tables import VALID, EpochTable, value_table
 from logger.writers import Writers
 from utils.checkpoint import FORMAT, Stateful, load_into
+from utils.errors import BatchError, RunError, Stopped
 from utils.seed import rng_state, seed_everything, set_rng_state
+from utils.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +42,10 @@ class BaseTrainer(ABC):
         self.metrics = run.metrics
         self.monitor = Monitor(options.monitor, options.min_delta, options.early_stop)
         self.writers = Writers()
+        self.signals = StopSignals()
+        self.finite = FiniteWatch(run.metrics.functions, stops=options.on_non_finite == "stop")
         self.epoch = self.step = 0  # finished ones; inside an epoch, its own number
+        self.so_far: EpochSoFar | None = None  # of the epoch under way
 
     # ---- yours ----
 
@@ -65,24 +73,31 @@ class BaseTrainer(ABC):
 
     @final
     def train(self, checkpoints: Checkpoints, writers: Writers) -> None:
-        """Train from the epoch reached so far to the last one, or until patience is over."""
-        self.writers, table, values, is_saved = writers, EpochTable(), {}, True
+        """Train from where the run is to the last epoch, or until patience is over.
+
+        Raises:
+            Stopped: a signal asked for it; the run is saved.
+            RunError: it cannot go on; the message says why.
+        """
+        self.checkpoints, self.writers, table = checkpoints, writers, EpochTable()
+        self.values: dict[str, Any] = {}  # of the last epoch
+        self.is_saved = True
         try:
-            while not self.is_finished:
-                values, best_before = self._train_one_epoch(), self.monitor.best_values
-                is_best = self.monitor.update(values)
-                self._step_schedules(values)
-                self.writers.epoch(values)
-                self.writers.flush()
-                for line in table.lines(values, is_best):
-                    log.info(line)
-                is_saved = checkpoints.save(self.state_dict, self.epoch, is_best, self.is_finished)
-                if not is_saved:
-                    self.monitor.best_values = best_before  # a best that is not on the disk is none
+            with self.signals:
+                try:
+                    while not self.is_finished:
+                        for line in table.lines(*self._train_and_save_one_epoch()):
+                            log.info(line)
+                except (Stopped, BatchError) as stop:
+                    checkpoints.interrupt(self._good_state, self.step, stop)
+                    raise
+        except NonFinite as failure:
+            checkpoints.record(failure)
+            raise
         finally:
-            self.writers.close(values)
-        if not is_saved:
-            raise SystemExit("The last epoch is not saved.")
+            self.writers.close(self.values)
+        if not self.is_saved:
+            raise RunError("The last epoch is not saved.")
         log.info("Finished: %s", self.why_finished())
 
     @final
@@ -98,7 +113,13 @@ class BaseTrainer(ABC):
     @final
     @property
     def is_finished(self) -> bool:
-        return self.epoch >= self.run.options.epochs or self.monitor.is_patience_over
+        return self.so_far is None and (self.epoch >= self.run.options.epochs or self.monitor.is_patience_over)
+
+    @final
+    @property
+    def position(self) -> str:
+        """Where the run is, in words."""
+        return f"step {self.step}, within epoch {self.epoch}" if self.so_far else f"epoch {self.epoch}"
 
     @final
     def why_finished(self) -> str:
@@ -120,9 +141,10 @@ class BaseTrainer(ABC):
         progress = Progress(batches.epoch(), batches.steps_per_pass(), split)
         with torch.no_grad():
             for batch in progress:
-                result = self.valid_step(self.run.devices.move(batch))
+                result = self.result_of(self.valid_step, batch)
                 means.update(result)
                 progress.update(result.count)
+                self.signals.raise_if_asked()
         return means.compute() | self._metric_values()
 
     @final
@@ -130,11 +152,12 @@ class BaseTrainer(ABC):
         """A checkpoint without its config: plain tensors and plain values."""
         return {
             "format": FORMAT,
-            "epoch": self.epoch,
+            "epoch": self.epoch - (self.so_far is not None),
             "step": self.step,
             **{name: part.state_dict() for name, part in self.stateful().items()},
             "monitor": self.monitor.state_dict(),
             "batches": self.run.batches["train"].state_dict(),
+            "epoch_so_far": self.so_far.state_dict(self.metrics) if self.so_far else {},
             "rng": rng_state(),
         }
 
@@ -152,21 +175,49 @@ class BaseTrainer(ABC):
             self.epoch, self.step = state["epoch"], state["step"]
             self.monitor.load_state_dict(state["monitor"])
             self.run.batches["train"].load_state_dict(state["batches"])
+            if state.get("epoch_so_far"):
+                self.epoch += 1
+                self.so_far = epoch_so_far(state["epoch_so_far"], self.run.devices.main)
             set_rng_state(state["rng"])
+
+    @final
+    def result_of(self, step: Callable[[Any], StepResult], batch: Any) -> StepResult:
+        """Give a batch, on the run's device, to `train_step` or `valid_step`."""
+        try:
+            return step(self.run.devices.move(batch))
+        except (RuntimeError, MemoryError) as error:
+            explain_memory(error, batch, self.step + 1)
+            raise
 
     # ---- its parts, in calling order ----
 
+    def _train_and_save_one_epoch(self) -> tuple[dict[str, Any], bool]:
+        """Its values, and whether it is the best one."""
+        self.values, best_before = self._train_one_epoch(), self.monitor.best_values
+        is_best = self.monitor.update(self.values)
+        self._step_schedules(self.values)
+        self.writers.epoch(self.values)
+        self.writers.flush()
+        self.so_far = None
+        self.is_saved = self.checkpoints.end_epoch(self._good_state, self.epoch, is_best, self.is_finished)
+        if not self.is_saved:
+            self.monitor.best_values = best_before  # a best that is not on the disk is none
+        return self.values, is_best
+
     def _train_one_epoch(self) -> dict[str, Any]:
-        start = time.perf_counter()
-        self.epoch += 1
-        seed_everything(self.run.seed, "epoch", self.epoch)
-        learning_rates = self.learning_rates()
-        trained, progress = self._train_phase()
+        start, seed = time.perf_counter(), self.run.seed
+        self.signals.raise_if_asked()
+        if self.so_far is None:
+            self.epoch += 1
+            seed_everything(seed, "epoch", self.epoch)
+            self.so_far = EpochSoFar(self.learning_rates())
+        trained, progress = self._train_phase(self.so_far)
+        seed_everything(seed, "after training", self.epoch)  # so that a stop from here on resumes here
         validated = self.evaluate("valid") if "valid" in self.run.batches else {}
         scalars = self._write_matrices(trained, "train") | {
             VALID + name: value for name, value in self._write_matrices(validated, "valid").items()
         }
-        values = {"epoch": self.epoch, "step": self.step} | learning_rates | scalars
+        values = {"epoch": self.epoch, "step": self.step} | self.so_far.learning_rates | scalars
         self.on_epoch_end(values)
         period = self.run.options.histogram_period
         if period and self.epoch % period == 0:
@@ -174,25 +225,44 @@ class BaseTrainer(ABC):
         clock = {"items_per_second": progress.items_per_second, "data_wait_share": progress.data_wait_share}
         return values | {"seconds": time.perf_counter() - start} | clock
 
-    def _train_phase(self) -> tuple[dict[str, Any], Progress]:
+    def _train_phase(self, so_far: EpochSoFar) -> tuple[dict[str, Any], Progress]:
+        """The rest of the training phase; `so_far.trained` tells that there is none."""
         self.set_training(True)
         self.metrics.reset()
-        means, options, batches = RunningMeans(), self.run.options, self.run.batches["train"]
-        total = options.epoch_steps or batches.steps_per_pass()
-        progress = Progress(batches.epoch(options.epoch_steps), total, f"epoch {self.epoch}/{options.epochs}")
+        if so_far.metrics:
+            self.metrics.load_state_dict(so_far.metrics, self.run.devices.main)
+        options, batches = self.run.options, self.run.batches["train"]
+        total, done = options.epoch_steps or batches.steps_per_pass(), so_far.steps
+        left = batches.epoch(options.epoch_steps and options.epoch_steps - done) if so_far.trained is None else ()
+        progress = Progress(left, total, f"epoch {self.epoch}/{options.epochs}", done)
         schedules = self.parts(LRSchedule).values()
         for batch in progress:
-            result = self.train_step(self.run.devices.move(batch))
+            rates = self.learning_rates()
+            result = self.result_of(self.train_step, batch)
             self.step += 1
-            means.update(result)
+            so_far.steps += 1
+            when = {"step": self.step, "epoch": self.epoch, "batch": so_far.steps, "learning_rates": rates}
+            self.finite.update(when, result.means, so_far.means.update(result))
             progress.update(result.count)
             if self.step % options.log_steps == 0:
                 self._log_step(result, progress)
             for schedule in schedules:
                 schedule.on_step()
-        return means.compute() | self._metric_values(), progress
+            self.checkpoints.end_step(self._good_state, self.step)
+            self.signals.raise_if_asked()
+        self.finite.check()
+        if so_far.trained is None:
+            so_far.trained = so_far.means.compute() | self._metric_values()
+        return so_far.trained, progress
+
+    def _good_state(self) -> dict[str, Any]:
+        """What may be saved: nothing that is not finite."""
+        self.finite.check()
+        self.finite.check_parameters(self.parts(nn.Module), {"step": self.step, "epoch": self.epoch})
+        return self.state_dict()
 
     def _log_step(self, result: StepResult, progress: Progress) -> None:
+        self.finite.check()
         values = {name: value.item() for name, value in result.means.items()}  # waits for the device
         rates = self.learning_rates()
         first_mean = next(iter(values))

@@ -1,35 +1,122 @@
-"""When a run is saved, and under which names."""
+"""When a run is saved, under which names, and what happens when it cannot be."""
 
+import json
 import logging
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from utils.checkpoint import BEST, epoch_file, keep_newest, save_checkpoint
+from base.finite import NonFinite
+from utils.checkpoint import save_checkpoint
+from utils.disk import why_not_written
+from utils.errors import BatchError, RunError, Stopped, UserError
+from utils.files import write_atomically
 from utils.options import RunOptions
+from utils.paths import shown_path
+from utils.run_checkpoints import BEST, EPOCH, LAST, STEP, drop_later, keep_newest, numbered_name, restore_best
+from utils.run_dir import FAILURE, describe_run
+from utils.signals import requeue_in_slurm
+
+if TYPE_CHECKING:
+    from base.base_trainer import BaseTrainer
 
 log = logging.getLogger(__name__)
+State = Callable[[], dict[str, Any]]
 
 
 class Checkpoints:
-    """Saves into a run directory: every `save_period` epochs, the best one whenever it comes, and the end."""
+    """Saves into a run directory: every `save_period` epochs, the best one whenever it comes, and the end; within an
+    epoch every `save_steps` and `save_minutes`. Order of calls: `start`, then the others.
+
+    Where a checkpoint cannot be written, the ones before it stay good, and the next is tried as ever; or, with
+    `on_save_error` "stop", the run ends.
+    """
 
     def __init__(self, run_dir: Path, options: RunOptions, config: dict[str, Any]):
-        self._run_dir = run_dir
+        self.run_dir = run_dir
         self._options = options
         self._config = config
+        self._saved_at = time.monotonic()
 
-    def save(self, state: Callable[[], dict[str, Any]], epoch: int, is_best: bool, is_end: bool) -> bool:
-        """Save `state()` if the epoch is due; False if that failed. The checkpoints before it stay good."""
+    def start(self, trainer: "BaseTrainer", source: Path | None) -> None:
+        """Make the directory that of a run which goes on from `source`; None for a new one.
+
+        A new run is saved before its first step: what cannot be saved is found now, and a kill at any time leaves
+        something to go on from.
+
+        Raises:
+            UserError: nothing can be written there.
+        """
+        content: dict[str, Any] = {}
+        try:
+            drop_later(self.run_dir, trainer.epoch, trainer.step)
+            (self.run_dir / FAILURE).unlink(missing_ok=True)
+            describe_run(self.run_dir, self._config)
+            if not restore_best(self.run_dir, trainer.monitor.best_epoch, trainer.epoch):
+                log.warning("Nothing good is left of the best epoch: the best from here on takes its place.")
+                trainer.monitor.forget()
+            if source is None or source.name != LAST:
+                content = self._content(trainer.state_dict)
+                save_checkpoint(self.run_dir, content, [LAST])
+        except OSError as error:
+            if source is None:
+                shutil.rmtree(self.run_dir, ignore_errors=True)
+            reason = why_not_written(error, self.run_dir, content)
+            raise UserError(f"trainer.save_dir: {shown_path(self.run_dir)} cannot be written: {reason}.") from error
+
+    def end_epoch(self, state: State, epoch: int, is_best: bool, is_end: bool) -> bool:
+        """Save `state()` if the epoch is due; False if that failed."""
         is_due = epoch % self._options.save_period == 0
         if not (is_due or is_best or is_end):
             return True
-        also = [epoch_file(epoch)] * is_due + [BEST] * is_best
-        content = state() | {"config": self._config}
+        return self._save(state, f"Epoch {epoch}", [numbered_name(EPOCH, epoch)] * is_due + [BEST] * is_best)
+
+    def end_step(self, state: State, step: int) -> None:
+        """Save `state()` if the step is due, or enough minutes have gone by since the last time."""
+        steps, minutes = self._options.save_steps, self._options.save_minutes
+        is_late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        if is_late or (steps is not None and step % steps == 0):
+            self._save(state, f"Step {step}", [numbered_name(STEP, step)])
+
+    def interrupt(self, state: State, step: int, reason: Stopped | BatchError) -> None:
+        """Save `state()` now, after `step`; and have SLURM start the job again, if that is where the signal is from.
+
+        Raises:
+            RunError: it cannot be saved.
+        """
+        if not self._save(state, f"Step {step}", []):
+            raise RunError(f"Stopped after step {step}, which is not saved.") from reason
+        log.info("Saved after step %d. To go on: python train.py -r %s", step, shown_path(self.run_dir))
+        if isinstance(reason, Stopped):
+            requeue_in_slurm(reason.by)
+
+    def record(self, failure: NonFinite) -> None:
+        """Note what `--replay` needs to come to the same failure."""
+        write_atomically(self.run_dir / FAILURE, json.dumps(failure.record, indent=2).encode())
+        log.info(
+            "The last checkpoint before is kept. To look: python train.py -r %s --replay", shown_path(self.run_dir)
+        )
+
+    def _save(self, state: State, what: str, names: list[str]) -> bool:
+        content = self._content(state)
+        self._saved_at = time.monotonic()
         try:
-            save_checkpoint(self._run_dir, content, also)
-            keep_newest(self._run_dir, self._options.keep_last)
-        except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-            log.error("Epoch %d could not be saved in %s: %s", epoch, self._run_dir, error)
+            if not self.run_dir.is_dir():
+                log.warning("%s was deleted, and is made again.", shown_path(self.run_dir))
+                self.run_dir.mkdir(parents=True)
+                describe_run(self.run_dir, self._config)
+            save_checkpoint(self.run_dir, content, [*names, LAST])
+            keep_newest(self.run_dir, self._options.keep_last)
+        except OSError as error:
+            reason = why_not_written(error, self.run_dir, content)
+            message = f"{what} could not be saved in {shown_path(self.run_dir)}: {reason}."
+            if self._options.on_save_error == "stop":
+                raise RunError(message) from error
+            log.error("%s The checkpoints before it are good; the next one is tried as ever.", message)
             return False
         return True
+
+    def _content(self, state: State) -> dict[str, Any]:
+        return state() | {"config": self._config}

@@ -11,7 +11,7 @@ OFF = "off"
 
 
 class Monitor:
-    """Follows one value of each epoch. Only a strictly better one counts, by more than `min_delta`; NaN never does.
+    """Follows one value of each epoch. Only a strictly better one counts, by more than `min_delta`, and a finite one.
 
     `rule`: "min NAME", "max NAME" or "off". `early_stop`: epochs without an improvement after which to stop, or None.
 
@@ -23,9 +23,10 @@ class Monitor:
         self.mode, self.name = parse_monitor(rule)
         self.min_delta = min_delta
         self.early_stop = early_stop
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Begin again, as if no epoch had been seen."""
         self.best_values: dict[str, float] = {}  # all values of the best epoch; empty before there is one
         self.epochs_without_improvement = 0
 
@@ -50,8 +51,8 @@ class Monitor:
         if not self.is_on:
             return False
         value = values[self.name]
-        if math.isnan(value):
-            log.warning("%s is NaN, which is never the best.", self.name)
+        if not math.isfinite(value):
+            log.warning("%s is %s, which is never the best.", self.name, value)
         if self._is_better(value):
             self.best_values, self.epochs_without_improvement = dict(values), 0
             return True
@@ -59,7 +60,7 @@ class Monitor:
         return False
 
     def _is_better(self, value: float) -> bool:
-        if math.isnan(value):
+        if not math.isfinite(value):
             return False
         if self.best is None:
             return True
@@ -82,7 +83,7 @@ class Monitor:
                 "trainer.monitor: was '%s %s', is now '%s %s': the best value is forgotten.",
                 state["mode"], state["name"], self.mode, self.name,
             )  # fmt: skip
-            self._forget()
+            self.forget()
             return
         self.best_values = state["best_values"]
         self.epochs_without_improvement = state["epochs_without_improvement"]

@@ -16,7 +16,7 @@ from utils.checkpoint import check_plain
 from utils.errors import ConfigError, closest
 from utils.seed import rng_state, set_rng_state
 
-RESERVED = ("format", "epoch", "step", "monitor", "batches", "rng", "config")
+RESERVED = ("format", "epoch", "step", "monitor", "batches", "epoch_so_far", "rng", "config")
 
 
 def check_before_training(trainer: BaseTrainer) -> None:
@@ -75,10 +75,26 @@ def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: st
     batches = trainer.run.batches[split]
     position = batches.state_dict()
     trainer.metrics.reset()
-    result = step(trainer.run.devices.move(next(batches.epoch(1))))
+    result = trainer.result_of(step, next(batches.epoch(1)))
     if not isinstance(result, StepResult):
         raise TypeError(f"{step.__qualname__} returns a {type(result).__name__}. Return StepResult(means, count).")
     computed = scalars_and_matrices(trainer.metrics.compute())
+    _check_metrics(trainer)
     trainer.metrics.reset()
     batches.load_state_dict(position)
     return set(result.means) | {name for name, value in computed.items() if isinstance(value, float)}
+
+
+def _check_metrics(trainer: BaseTrainer) -> None:
+    """Save the metric objects, which have seen a batch, and load them again: they must say the same."""
+    metrics, before = trainer.metrics, deepcopy(trainer.metrics.compute())
+    state = deepcopy(metrics.state_dict())
+    check_plain("metrics", state)
+    metrics.reset()
+    metrics.load_state_dict(state, trainer.run.devices.main)
+    for name, value in metrics.compute().items():
+        if not torch.equal(torch.as_tensor(value).nan_to_num(), torch.as_tensor(before[name]).nan_to_num()):
+            raise ConfigError(
+                f"metrics: what {name!r} has seen is lost when a run is resumed within an epoch: it is in no attribute "
+                "that holds tensors or plain values. Give the class state_dict() and load_state_dict(state)."
+            )

@@ -17,11 +17,14 @@ from torch.utils.data import (
 )
 
 from data_loader.repeatable import Fetcher, Order, isolated
+from data_loader.workers import batches_of
 from utils.errors import ConfigError
 from utils.options import LoaderOptions
 from utils.seed import derived_seed
+from utils.signals import ignore_stop_signals
 
 log = logging.getLogger(__name__)
+WORKER_SECONDS = 600.0  # that a worker may take for a batch
 
 
 def make_batches_of_splits(
@@ -43,20 +46,20 @@ def make_batches(dataset: Dataset[Any], split: str, seed: int, options: LoaderOp
     """
     make = _iterable_batches if isinstance(dataset, IterableDataset) else _indexed_batches
     try:
-        return make(dataset, split == "train", f"{seed}/{split}", options)
+        return make(dataset, split, f"{seed}/{split}", options)
     except (ValueError, AssertionError) as error:  # torch uses both for values that cannot be
         raise ConfigError(f"data_loader: {error}.") from error
 
 
-def _indexed_batches(dataset: Any, is_training: bool, seed: str, options: LoaderOptions) -> "Batches":
-    generator = torch.Generator()
+def _indexed_batches(dataset: Any, split: str, seed: str, options: LoaderOptions) -> "Batches":
+    generator, is_training = torch.Generator(), split == "train"
     is_custom = is_training and bool(options.sampler or options.batch_sampler)
     order = Order(_index_batches(dataset, is_training, generator, options), generator, seed, is_custom)
     if is_training and order.steps() == 0:
         raise ConfigError(f"data_loader: {len(dataset)} training samples give no batch of {options.batch_size}.")
     fetcher = Fetcher(dataset, getattr(dataset, "collate", default_collate))
     loader = DataLoader(fetcher, sampler=order, batch_size=None, collate_fn=_as_it_is, **_for_torch(options))
-    return Batches(loader, order, seed, advances=is_training)
+    return Batches(loader, order, split, seed, len(dataset))
 
 
 def _index_batches(
@@ -78,7 +81,7 @@ def _index_batches(
     return BatchSampler(indices, size, options.drop_last and is_training)
 
 
-def _iterable_batches(dataset: Any, is_training: bool, seed: str, options: LoaderOptions) -> "Batches":
+def _iterable_batches(dataset: Any, split: str, seed: str, options: LoaderOptions) -> "Batches":
     if options.sampler or options.batch_sampler or options.persistent_workers:
         raise ConfigError(
             "data_loader: an iterable data set decides its own order, and its workers start anew each pass, "
@@ -89,10 +92,10 @@ def _iterable_batches(dataset: Any, is_training: bool, seed: str, options: Loade
         dataset,
         options.batch_size,
         collate_fn=getattr(dataset, "collate", default_collate) if is_batching else _as_it_is,
-        drop_last=options.drop_last and is_training and is_batching,
+        drop_last=options.drop_last and split == "train" and is_batching,
         **_for_torch(options),
     )
-    return Batches(loader, None, seed, advances=is_training)
+    return Batches(loader, None, split, seed, len(dataset) if isinstance(dataset, Sized) else None)
 
 
 def _for_torch(options: LoaderOptions) -> dict[str, Any]:
@@ -102,7 +105,8 @@ def _for_torch(options: LoaderOptions) -> dict[str, Any]:
         "pin_memory": torch.cuda.is_available() if options.pin_memory is None else options.pin_memory,
         "prefetch_factor": options.prefetch_factor,
         "persistent_workers": options.persistent_workers,
-        "timeout": options.timeout,
+        "timeout": (WORKER_SECONDS if options.timeout is None else options.timeout) if options.num_workers else 0,
+        "worker_init_fn": ignore_stop_signals,
         "multiprocessing_context": options.multiprocessing_context,
         "generator": torch.Generator(),  # else the workers' seeds are drawn from the global one, now and then
     }
@@ -115,11 +119,13 @@ class Batches:
     loading what was passed over (iterable data sets, which know no positions, are read again up to it).
     """
 
-    def __init__(self, loader: DataLoader[Any], order: Order | None, seed: str, advances: bool):
+    def __init__(self, loader: DataLoader[Any], order: Order | None, split: str, seed: str, samples: int | None):
         self._loader = loader
         self._order = order
+        self._split = split
         self._seed = seed
-        self._advances = advances
+        self._samples = samples
+        self._advances = split == "train"
         self._passes = self._taken = 0
         self._iterator: Iterator[Any] | None = None
 
@@ -131,6 +137,7 @@ class Batches:
 
         Raises:
             ConfigError: a whole pass gave no batch.
+            BatchError: a sample cannot be loaded, or a worker has died or hangs. The position stays before that batch.
         """
         count = 0
         while steps is None or count < steps:
@@ -150,21 +157,27 @@ class Batches:
                 return
 
     def state_dict(self) -> dict[str, Any]:
-        return {"passes": self._passes, "taken": self._taken}
+        return {"passes": self._passes, "taken": self._taken, "samples": self._samples}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         self._passes, self._taken = state["passes"], state["taken"]
+        if (before := state.get("samples")) != self._samples and before is not None:
+            log.warning(
+                "dataset: %s samples in %r, %d when the checkpoint was made: the resume is not exact.",
+                self._samples, self._split, before,
+            )  # fmt: skip
         self._iterator = None
 
     def _open_pass(self) -> Iterator[Any]:
+        where = f"the {self._split} samples, pass {self._passes + 1}"
         if self._order is not None:
             self._order.start(self._passes, self._taken)
-            return iter(self._loader)
+            return batches_of(self._loader, where, self._taken)
         pass_seed, dataset = f"{self._seed}/{self._passes}", self._loader.dataset
         self._loader.generator.manual_seed(derived_seed(pass_seed))  # the workers' seeds come from it
         if hasattr(dataset, "set_epoch"):  # torch's word for "the next pass"
             dataset.set_epoch(self._passes)
-        iterator: Iterator[Any] = iter(self._loader)
+        iterator = batches_of(self._loader, where, 0)
         if self._loader.num_workers == 0:
             iterator = isolated(iterator, pass_seed)
         if self._taken:

@@ -1,6 +1,9 @@
 """What makes a batch the same whenever it is made: its indices and its randomness are functions of its position."""
 
+import traceback
 from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +48,13 @@ class Order(Sampler[Position]):
                 yield f"{self._seed}/{self._pass}/{number}", list(indices)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Stands in the place of a batch that cannot be loaded. Words only, so that it comes out of a worker whole."""
+
+    message: str
+
+
 class Fetcher(Dataset[Any]):
     """A data set of batches: takes positions for indices. The randomness of a batch does not depend on the worker."""
 
@@ -54,13 +64,35 @@ class Fetcher(Dataset[Any]):
 
     def __getitem__(self, position: Position) -> Any:
         seed, indices = position
-        with seeded(seed):
-            if hasattr(self._dataset, "__getitems__"):
-                samples = self._dataset.__getitems__(indices)
-            else:
-                samples = [self._dataset[index] for index in indices]
-        # torch's own subsets answer __getitems__ with a list of samples; anything else is a batch already.
-        return self._collate(samples) if isinstance(samples, list) else samples
+        try:
+            with seeded(seed):
+                samples = self._fetch(indices)
+            # torch's own subsets answer __getitems__ with a list of samples; anything else is a batch already.
+            return self._collate(samples) if isinstance(samples, list) else samples
+        except Exception as error:
+            return Failure(f"sample {self._culprit(seed, indices)}: {described(error)}")
+
+    def _fetch(self, indices: list[int]) -> Any:
+        if hasattr(self._dataset, "__getitems__"):
+            return self._dataset.__getitems__(indices)
+        return [self._dataset[index] for index in indices]
+
+    def _culprit(self, seed: str, indices: list[int]) -> str:
+        """The first sample that fails on its own, too; else all of them."""
+        for index in indices:
+            try:
+                with seeded(seed):
+                    self._fetch([index])
+            except Exception:
+                return str(index)
+        return f"one of {indices}, or their collation into a batch"
+
+
+def described(error: Exception) -> str:
+    """The error with the lines of code that led to it, without those of this project's loading."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) != Path(__file__)]
+    lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-5:]]
+    return "\n".join([f"{type(error).__name__}: {error}", *lines])
 
 
 def isolated(iterator: Iterator[Any], seed: str) -> Iterator[Any]:

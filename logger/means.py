@@ -27,8 +27,8 @@ class RunningMeans:
         self._totals: dict[tuple[str, ...], Tensor] = {}  # names -> their sums, and last the count
 
     @torch.no_grad()
-    def update(self, result: StepResult) -> None:
-        """Add a step's means. Does not wait for the device.
+    def update(self, result: StepResult) -> Tensor:
+        """Add a step's means, and return them in a row. Does not wait for the device.
 
         Raises:
             TypeError: a mean is not a scalar tensor.
@@ -48,6 +48,7 @@ class RunningMeans:
         totals = self._totals[names]
         totals[:-1].add_(values, alpha=result.count)
         totals[-1].add_(result.count)
+        return values
 
     def compute(self) -> dict[str, float]:
         """The means over all items of all ranks. Syncs with the device."""
@@ -59,6 +60,13 @@ class RunningMeans:
                 sums[name] = sums.get(name, 0.0) + value
                 counts[name] = counts.get(name, 0.0) + count
         return {name: sums[name] / counts[name] for name in sums}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"totals": [(list(names), totals) for names, totals in self._totals.items()]}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on adding to what was saved. `device`: where the steps' means are."""
+        self._totals = {tuple(names): totals.to(device) for names, totals in state["totals"]}
 
 
 def _explain(means: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from utils.batch import move, tensors
+
 
 @runtime_checkable
 class MetricObject(Protocol):
@@ -47,6 +49,47 @@ class Metrics:
     def compute(self) -> dict[str, Tensor]:
         """What the objects say of all batches since `reset`."""
         return {name: metric.compute() for name, metric in self.objects.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the objects have seen since `reset`, for a checkpoint within a phase."""
+        return {name: _state_of(metric) for name, metric in self.objects.items()}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from what was saved. `device`: where the steps' outputs are."""
+        for name, metric in self.objects.items():
+            _give_state(metric, state[name], device)
+
+
+def _state_of(metric: Any) -> dict[str, Any]:
+    """What a metric says its state is; else all attributes that are plain values, and those of metrics within it.
+
+    A module's own `state_dict` leaves out what torchmetrics has seen.
+    """
+    if hasattr(metric, "state_dict") and not isinstance(metric, nn.Module):
+        return {"own": metric.state_dict()}
+    members = vars(metric) | getattr(metric, "_modules", {})
+    plain = {name: value for name, value in members.items() if _is_plain(value)}
+    inner = {name: _state_of(value) for name, value in members.items() if isinstance(value, MetricObject)}
+    is_on_device = any(tensor.device.type != "cpu" for tensor in tensors(plain))
+    return {"plain": plain, "inner": inner, "is_on_device": is_on_device}
+
+
+def _give_state(metric: Any, state: dict[str, Any], device: torch.device) -> None:
+    if "own" in state:
+        metric.load_state_dict(state["own"])
+        return
+    for name, value in (move(state["plain"], device) if state["is_on_device"] else state["plain"]).items():
+        setattr(metric, name, value)
+    for name, inner in state["inner"].items():
+        _give_state(getattr(metric, name), inner, device)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return value is None or type(value) in (Tensor, bool, int, float, str)
 
 
 def scalars_and_matrices(computed: dict[str, Any]) -> dict[str, Any]:

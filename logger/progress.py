@@ -14,14 +14,20 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Iterates over batches and measures. After the loop: `seconds`, `items_per_second`, `data_wait_share`."""
+    """Iterates over batches and measures. After the loop: `seconds`, `items_per_second`, `data_wait_share`.
 
-    def __init__(self, batches: Iterable[Any], total: int | None, title: str):
+    `done`: how many of the `total` batches an earlier start has had.
+    """
+
+    def __init__(self, batches: Iterable[Any], total: int | None, title: str, done: int = 0):
         self._batches = batches
         self._title = title
         self._is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=title, unit="batch", leave=False, disable=not self._is_terminal)
+        self._bar = tqdm(
+            total=total, desc=title, unit="batch", leave=False, initial=done, disable=not self._is_terminal
+        )
         self._total = total
+        self._done = done
         self._values = ""
         self._steps = self._items = 0
         self._wait_seconds = self.seconds = 0.0
@@ -66,5 +72,6 @@ class Progress:
 
     def _line(self) -> str:
         total = f"/{self._total}" if self._total else ""
-        left = f"  {self.seconds / self._steps * (self._total - self._steps):.0f} s left" if self._total else ""
-        return f"{self._title}  {self._steps}{total} batches  {self._values}{left}"
+        done = self._done + self._steps
+        left = f"  {self.seconds / self._steps * (self._total - done):.0f} s left" if self._total else ""
+        return f"{self._title}  {done}{total} batches  {self._values}{left}"

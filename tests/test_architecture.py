@@ -99,7 +99,7 @@ def test_only_the_entry_scripts_touch_the_config():
 
 
 def test_the_run_around_the_step_knows_no_task():
-    words = re.compile(r"\b(images?|tokens?|pixels?|digits)\b", re.IGNORECASE)
+    words = re.compile(r"\b(images?|token_ids|vocabulary|pixels?|digits)\b", re.IGNORECASE)
     for path in sources("base", "logger", "utils"):
         assert not words.search(path.read_text(encoding="utf-8")), f"{named(path)}: {words.search(path.read_text())}"
 

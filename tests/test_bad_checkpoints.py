@@ -141,8 +141,8 @@ def test_a_plain_state_dict_is_enough_to_start_from(project):
 def test_a_newer_format_is_refused(project):
     run = project.train()
     path = run / "newer.pth"
-    torch.save(load(run / "last.pth") | {"format": 2}, path)
-    assert "has format 2; this version reads up to 1. Update it." in project.refused("-r", path)
+    torch.save(load(run / "last.pth") | {"format": 3}, path)
+    assert "has format 3; this version reads up to 2. Update it." in project.refused("-r", path)
 
 
 @pytest.mark.parametrize("script", [train_script, test_script])
@@ -156,6 +156,6 @@ def test_a_run_that_is_not_there_names_its_neighbour(project, script):
 def test_a_run_without_a_checkpoint_says_so(project):
     (project.folder / "empty").mkdir()
     message = project.refused("-r", project.folder / "empty")
-    assert "has no checkpoint. A run directory holds last.pth once its first epoch is saved." in message
+    assert "has no checkpoint. A run directory holds one from the start on." in message
     run = project.train()
     assert f"has no checkpoint. Its newest run is {run.name}." in project.refused("-r", run.parent)

@@ -122,7 +122,9 @@ def test_the_environment_of_each_start_is_recorded(project):
     project.resume(run, "--set", "trainer.epochs=3")
     starts = json.loads((run / "environment.json").read_text())
     assert len(starts) == 2
-    assert set(starts[0]) == {"time", "argv", "git_commit", "git_dirty", "versions", "platform", "cpu_threads", "gpus"}
+    assert set(starts[0]) == {
+        "time", "argv", "host", "process", "git_commit", "git_dirty", "versions", "platform", "cpu_threads", "gpus",
+    }  # fmt: skip
     assert starts[0]["versions"]["torch"].startswith("2.")
 
 

@@ -44,7 +44,7 @@ def test_an_improvement_restores_patience():
 def test_nan_is_never_the_best(rule, caplog):
     monitor = Monitor(rule, early_stop=2)
     assert follow(monitor, [math.nan, 1.0, math.nan, math.nan, 1.0]) == [False, True, False, False]
-    assert "loss is NaN, which is never the best." in caplog.text
+    assert "loss is nan, which is never the best." in caplog.text
     assert monitor.best == 1.0
 
 

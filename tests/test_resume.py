@@ -174,7 +174,7 @@ def test_init_from_and_resume_exclude_each_other(project):
     assert "argument --init-from: not allowed with argument -r/--resume" in project.refused(
         "-r", "a", "--init-from", "b"
     )
-    assert "not allowed with argument" in project.refused("-r", "a", "-c", "b")
+    assert "only -r auto is allowed with -c" in project.refused("-r", "a", "-c", "b")
 
 
 def test_weights_of_another_model_are_named(project):

@@ -1,5 +1,6 @@
 """Batches of any nesting: tensors in tuples, lists and dicts."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,9 +24,15 @@ def batch_size(batch: Any) -> int:
     Raises:
         TypeError: there is no tensor in it.
     """
-    for item in batch.values() if isinstance(batch, dict) else batch if isinstance(batch, (tuple, list)) else [batch]:
-        if isinstance(item, Tensor):
-            return len(item)
-        if isinstance(item, (dict, tuple, list)):
-            return batch_size(item)
+    for tensor in tensors(batch):
+        return len(tensor)
     raise TypeError(f"a {type(batch).__name__} without a tensor does not tell how many samples it holds")
+
+
+def tensors(batch: Any) -> Iterator[Tensor]:
+    """The tensors in it, in order."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, (dict, tuple, list)):
+        for item in batch.values() if isinstance(batch, dict) else batch:
+            yield from tensors(item)

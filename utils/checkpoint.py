@@ -1,20 +1,21 @@
-"""Checkpoint files: plain tensors and plain values, written whole or not at all, read with `weights_only=True`."""
+"""Checkpoint files: plain tensors and plain values, sealed, and read with `weights_only=True` alone."""
 
 import io
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from utils.errors import UserError, closest
-from utils.files import link_atomically, write_under_names
+from utils.errors import UserError
+from utils.files import write_under_names
 from utils.paths import shown_path
+from utils.seal import is_intact, write_sealed
 
-FORMAT = 1
-LAST, BEST = "last.pth", "model_best.pth"
-_EPOCH_FILE = re.compile(r"checkpoint-epoch(\d+)\.pth")
+FORMAT = 2  # 1 had no seal, and no position within an epoch
+_KEYS = ("epoch", "step", "model", "monitor", "batches", "rng", "config")
 
 
 class Stateful(Protocol):
@@ -30,24 +31,57 @@ class CheckpointError(UserError):
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. Never runs code that a file brings along.
+    """Read a checkpoint onto the CPU. Never runs code that a file brings along, nor trusts one whose bits have changed.
 
     Raises:
-        CheckpointError: no such file, or not a file that `torch.save` wrote with plain values in it.
+        CheckpointError: no such file; it is damaged; or it holds more than tensors and plain values.
     """
     try:
-        # An explicit weights_only wins over TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        is_sealed = _is_sealed(path)
+        checkpoint = _load(path)
     except FileNotFoundError:
         raise CheckpointError(f"{shown_path(path)}: no such checkpoint.") from None
-    except (OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{shown_path(path)}: not a readable checkpoint ({type(error).__name__}). "
-            "It is damaged, or holds more than tensors and plain values. Name another one with -r."
-        ) from error
+    except Exception as error:  # whatever a parser may meet in bytes that anybody may have written
+        raise _unusable(path, str(error) if isinstance(error, _Damaged) else type(error).__name__) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{shown_path(path)}: holds a {type(checkpoint).__name__}, not a checkpoint.")
+    if not is_sealed and checkpoint.get("format", 1) in range(2, FORMAT + 1):
+        raise _unusable(path, "its checksum is missing")
     return checkpoint
+
+
+class _Damaged(Exception):
+    """The bytes are not those that were written."""
+
+
+def _unusable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{shown_path(path)}: not a readable checkpoint ({reason}). It is damaged, or another program wrote it, or it "
+        "holds more than tensors and plain values. Name another one, or a run directory to take its newest good one."
+    )
+
+
+def _is_sealed(path: Path) -> bool:
+    """Check all that a file says about itself; whether it has a seal, as every checkpoint of ours."""
+    intact = is_intact(path)
+    if intact is False:
+        raise _Damaged("its checksum does not match")
+    with open(path, "rb") as file:
+        is_archive = file.read(4) == b"PK\x03\x04"
+    if is_archive:  # else from torch before 1.6, which knew no checksums
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            is_packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+            if is_packed or sum(member.file_size for member in members) > path.stat().st_size:
+                raise _Damaged("it unpacks to more than it is")
+            if intact is None and archive.testzip() is not None:
+                raise _Damaged("a checksum in it does not match")
+    return intact is True
+
+
+def _load(source: Path | io.BytesIO) -> Any:
+    # An explicit weights_only wins over TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
+    return torch.load(source, map_location="cpu", weights_only=True)
 
 
 def load_training_checkpoint(path: Path) -> dict[str, Any]:
@@ -62,22 +96,13 @@ def load_training_checkpoint(path: Path) -> dict[str, Any]:
             f"{shown_path(path)}: holds no run, perhaps weights only. To start from weights: "
             "python train.py -c CONFIG --init-from FILE."
         )
-    if checkpoint["format"] > FORMAT:
+    if checkpoint["format"] not in range(1, FORMAT + 1):
         raise CheckpointError(
             f"{shown_path(path)}: has format {checkpoint['format']}; this version reads up to {FORMAT}. Update it."
         )
+    if missing := [key for key in _KEYS if key not in checkpoint]:
+        raise CheckpointError(f"{shown_path(path)}: lacks {', '.join(missing)}: a resume would not be exact.")
     return checkpoint
-
-
-def load_weights(module: Stateful, path: str | Path) -> None:
-    """Fill a module from a checkpoint's `model` (of a run directory: its best) or from a plain state_dict.
-
-    Raises:
-        CheckpointError: as `load_checkpoint`; or the names or shapes do not fit the module.
-    """
-    file = find_checkpoint(path, prefer=BEST)
-    checkpoint = load_checkpoint(file)
-    load_into("model", module, checkpoint.get("model", checkpoint), shown_path(file))
 
 
 def load_into(name: str, stateful: Stateful, state: dict[str, Any], source: str) -> None:
@@ -89,45 +114,18 @@ def load_into(name: str, stateful: Stateful, state: dict[str, Any], source: str)
         raise CheckpointError(f"{source}: its {name!r} does not fit this config's: {reason}") from error
 
 
-def find_checkpoint(path: str | Path, prefer: str = LAST) -> Path:
-    """The checkpoint file that `-r` means: the file itself, or the one in a run directory.
+def save_checkpoint(folder: Path, state: dict[str, Any], names: list[str]) -> None:
+    """Write a checkpoint once, under all these names; the last of them is put in its place when the others are.
 
-    `prefer`: `LAST` to go on, `BEST` to score; where a run directory lacks it, the newest one there is.
+    So `last.pth` stands last: a kill in between leaves one that does not know of what the other names hold already; in
+    another order, it would count on a best one that is not there.
 
     Raises:
-        CheckpointError: nothing there to take.
+        OSError: it could not be written; what stood under these names before is untouched.
     """
-    path = Path(path).expanduser()
-    if path.is_file():
-        return path.absolute()
-    if not path.is_dir():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = closest(path.name, siblings) if siblings else f"Working directory: {Path.cwd()}."
-        raise CheckpointError(f"{path}: no such run directory or checkpoint. {hint}")
-    for candidate in (path / prefer, path / LAST, *reversed(epoch_files(path)), path / BEST):
-        if candidate.is_file():
-            return candidate.absolute()
-    runs = sorted(folder.name for folder in path.iterdir() if (folder / LAST).is_file())
-    hint = f"Its newest run is {runs[-1]}." if runs else f"A run directory holds {LAST} once its first epoch is saved."
-    raise CheckpointError(f"{path}: has no checkpoint. {hint}")
-
-
-def epoch_files(folder: Path) -> list[Path]:
-    """The `checkpoint-epochN.pth` files of a run directory, by epoch."""
-    return sorted((file for file in folder.iterdir() if _EPOCH_FILE.fullmatch(file.name)), key=_epoch_of)
-
-
-def _epoch_of(file: Path) -> int:
-    return int(file.stem.removeprefix("checkpoint-epoch"))
-
-
-def save_checkpoint(folder: Path, state: dict[str, Any], also: list[str]) -> None:
-    """Write a checkpoint once, under the names in `also` and then as `last.pth`.
-
-    In this order a kill in between leaves a `last.pth` that does not know of what the other names hold already; in the
-    other, it would count on a best one that is not there.
-    """
-    write_under_names([folder / name for name in (*also, LAST)], lambda file: torch.save(state, file))
+    write_under_names(
+        [folder / name for name in names], lambda file: write_sealed(file, lambda sink: torch.save(state, sink))
+    )
 
 
 def check_plain(name: str, state: Any) -> None:
@@ -136,33 +134,10 @@ def check_plain(name: str, state: Any) -> None:
     torch.save(state, buffer)
     buffer.seek(0)
     try:
-        torch.load(buffer, map_location="cpu", weights_only=True)
+        _load(buffer)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(
             f"stateful()[{name!r}]: its state holds more than tensors and plain values"
             f"{f' ({found[1]})' if found else ''}, and could not be loaded again. Turn it into lists and numbers."
         ) from error
-
-
-def drop_later(folder: Path, epoch: int, best_epoch: int | None) -> None:
-    """Going on from `epoch`, delete what a later one left, and give the best that is known there its name again."""
-    for file in epoch_files(folder):
-        if _epoch_of(file) > epoch:
-            file.unlink()
-    kept = {_epoch_of(file): file for file in epoch_files(folder)}
-    if (folder / BEST).is_file() and load_checkpoint(folder / BEST).get("epoch", 0) > epoch:
-        (folder / BEST).unlink()
-        if best_epoch in kept:
-            link_atomically(kept[best_epoch], folder / BEST)
-
-
-def epoch_file(epoch: int) -> str:
-    return f"checkpoint-epoch{epoch}.pth"
-
-
-def keep_newest(folder: Path, count: int | None) -> None:
-    """Delete all but the newest `count` epoch files; None keeps all."""
-    files = epoch_files(folder)
-    for file in files[: 0 if count is None else max(0, len(files) - count)]:
-        file.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """What a run ran on: command, commit, versions, hardware."""
 
+import os
 import platform
 import subprocess  # noqa: S404
 import sys
@@ -8,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from utils.paths import PROJECT_ROOT
+from utils.secrets import redacted_arguments
 
 
 def environment() -> dict[str, Any]:
@@ -16,7 +18,9 @@ def environment() -> dict[str, Any]:
     packages = ("torch", "torchvision", "tensorboard", "numpy")
     return {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "argv": sys.argv,
+        "argv": redacted_arguments(sys.argv),
+        "host": platform.node(),
+        "process": os.getpid(),
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain")),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},

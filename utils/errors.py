@@ -1,6 +1,7 @@
-"""Errors that the user can mend, and how a command ends on one."""
+"""Errors that are told in one message, and how a command ends on each."""
 
 import difflib
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
@@ -20,6 +21,22 @@ class ConfigError(UserError):
         self.mistakes = mistakes
 
 
+class RunError(Exception):
+    """A run that had begun cannot go on: shown as one message without a traceback, exit code 1."""
+
+
+class BatchError(RunError):
+    """There is no next batch. The step before it is whole, so the run can be saved and, once that is mended, go on."""
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop, and it did, between two steps. Exit code 128 + signal, as of a shell."""
+
+    def __init__(self, by: signal.Signals):
+        super().__init__(by.name)
+        self.by = by
+
+
 def closest(name: str, choices: Iterable[str]) -> str:
     """The end of an error message: the closest choice, or all of them."""
     names = sorted(choices)
@@ -35,11 +52,16 @@ def closest(name: str, choices: Iterable[str]) -> str:
 
 
 def exit_code_of(command: Callable[[], None]) -> int:
-    """Run a command; turn a `UserError` into its message and exit code 2."""
+    """Run a command; turn an error that has a message of its own into that message and its exit code."""
     try:
         command()
-    except UserError as error:
+    except (UserError, RunError) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
+    except Stopped as stop:
+        return 128 + stop.by
+    except KeyboardInterrupt:
+        print("Stopped at once.", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0

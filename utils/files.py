@@ -50,6 +50,11 @@ def link_atomically(source: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)  # POSIX: replacing a file by itself leaves both names
 
 
+def temporary_files(folder: Path) -> list[Path]:
+    """What a kill in the middle of a write has left in a folder."""
+    return sorted(folder.glob(".*.tmp"))
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 

@@ -15,7 +15,10 @@ class RunOptions:
     epoch_steps: batches in an epoch; None for one pass over the training set.
     save_dir: where run directories are made, relative to the project.
     save_period: epochs between checkpoints; the best and the last are saved whatever it is.
-    keep_last: how many `checkpoint-epochN.pth` to keep; None for all.
+    save_steps, save_minutes: steps, and minutes, between checkpoints within an epoch; None for none.
+    keep_last: how many `checkpoint-epochN.pth`, and `checkpoint-stepN.pth`, to keep; None for all.
+    on_save_error: what to do when a checkpoint cannot be written: "warn" and try again at the next, or "stop".
+    on_non_finite: what to do when a loss or gradient is infinite or not a number: "stop", or "warn" and go on.
     monitor: "min NAME" or "max NAME" of a value of each epoch decides what is best; "off".
     min_delta: by how much a value must be better to count.
     early_stop: epochs without a better value after which the run stops; None for never.
@@ -31,7 +34,11 @@ class RunOptions:
     epoch_steps: int | None = None
     save_dir: str = "saved/"
     save_period: int = 1
+    save_steps: int | None = None
+    save_minutes: float | None = None
     keep_last: int | None = 3
+    on_save_error: str = "warn"
+    on_non_finite: str = "stop"
     monitor: str = "off"
     min_delta: float = 0.0
     early_stop: int | None = None
@@ -46,13 +53,19 @@ class RunOptions:
             epochs=1,
             epoch_steps=1,
             save_period=1,
+            save_steps=1,
             keep_last=0,
             early_stop=1,
             log_steps=1,
             histogram_period=1,
         )
-        if not isinstance(self.min_delta, (int, float)) or not self.min_delta >= 0:
+        if not _is_number(self.min_delta) or not self.min_delta >= 0:
             mistakes.append(f"trainer.min_delta: found {self.min_delta!r}. Write a number of at least 0.")
+        if self.save_minutes is not None and not (_is_number(self.save_minutes) and self.save_minutes > 0):
+            mistakes.append(f"trainer.save_minutes: found {self.save_minutes!r}. Write a number above 0 or null.")
+        for name in ("on_save_error", "on_non_finite"):
+            if getattr(self, name) not in ("warn", "stop"):
+                mistakes.append(f"trainer.{name}: found {getattr(self, name)!r}. Choices: stop, warn.")
         if not isinstance(self.save_dir, str):
             mistakes.append(f"trainer.save_dir: found {self.save_dir!r}. Write a path.")
         if not isinstance(self.tensorboard, bool):
@@ -77,7 +90,8 @@ class LoaderOptions:
     sampler, batch_sampler: for training alone; called with those of data_source, dataset, generator, batch_size that
         they take.
     pin_memory: None for "where there is a GPU".
-    num_workers, prefetch_factor, persistent_workers, timeout, multiprocessing_context: as in torch's DataLoader.
+    timeout: seconds to wait for a batch from workers; None for ten minutes, 0 for ever.
+    num_workers, prefetch_factor, persistent_workers, multiprocessing_context: as in torch's DataLoader.
 
     Raises:
         ConfigError: values that cannot be, all of them.
@@ -92,7 +106,7 @@ class LoaderOptions:
     pin_memory: bool | None = None
     prefetch_factor: int | None = None
     persistent_workers: bool = False
-    timeout: float = 0.0
+    timeout: float | None = None
     multiprocessing_context: str | None = None
 
     def __post_init__(self) -> None:
@@ -101,11 +115,8 @@ class LoaderOptions:
             value = getattr(self, name)
             if not isinstance(value, bool) and not (value is None and name in ("shuffle", "pin_memory")):
                 mistakes.append(f"data_loader.{name}: found {value!r}. Write true or false.")
-        if (
-            not isinstance(self.timeout, (int, float))
-            or not self.timeout >= 0
-            or (self.timeout and not self.num_workers)
-        ):
+        seconds = self.timeout or 0.0
+        if not _is_number(seconds) or not seconds >= 0 or (seconds and not self.num_workers):
             mistakes.append(f"data_loader.timeout: found {self.timeout!r}. Write seconds; 0 without workers.")
         for name in ("sampler", "batch_sampler"):
             value = getattr(self, name)
@@ -117,6 +128,10 @@ class LoaderOptions:
             mistakes.append(f"data_loader: {' and '.join(chosen)} exclude each other.")
         if mistakes:
             raise ConfigError(*mistakes)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def parse_monitor(rule: Any) -> tuple[str, str]:

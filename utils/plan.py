@@ -1,6 +1,6 @@
 """A whole config, checked: every name looked up, every argument bound, every mistake reported at once."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from utils.binding import Component, bind_section, check_keys, parameters
@@ -9,6 +9,7 @@ from utils.errors import ConfigError
 from utils.lookup import Kind
 from utils.options import LoaderOptions, RunOptions
 from utils.run_dir import check_name
+from utils.secrets import missing_secrets, redacted
 
 REQUIRED = ("name", "model", "dataset", "data_loader", "trainer")
 DEFAULTS: Config = {"seed": 0, "n_gpu": 1, "loss": None, "metrics": [], "optimizer": None, "lr_scheduler": None}
@@ -28,7 +29,8 @@ _NOTHING = Component("", lambda: None, {}, Kind("nothing", lambda found: False),
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts of a run, ready to be built; `config` is resolved: it says what was left to defaults, too."""
+    """The parts of a run, ready to be built; `config` is resolved: it says what was left to defaults, too, and has no
+    secrets in it: it is there to be written."""
 
     config: Config
     run_options: RunOptions
@@ -50,7 +52,7 @@ def make_plan(config: Config) -> Plan:
     """
     mistakes: list[str] = []
     _check_top_level(config, mistakes)
-    config = DEFAULTS | config
+    config = with_defaults(config)
     found: dict[str, Any] = {}
     for name in ("model", "dataset", "loss", "optimizer", "lr_scheduler"):
         if config.get(name) is not None:
@@ -64,20 +66,31 @@ def make_plan(config: Config) -> Plan:
     _check_loss(found.get("loss"), mistakes)
     if mistakes:
         raise ConfigError(*_in_new_words(mistakes))
-    config["trainer"] = {"type": "Trainer", "args": {}} | config["trainer"] | asdict(options)
-    config["data_loader"] = {field.name: field.default for field in fields(LoaderOptions)} | config["data_loader"]
     return Plan(
-        config=config,
+        config=redacted(config),
         run_options=options,
         **({"loss": _NOTHING, "optimizer": _NOTHING, "lr_scheduler": _NOTHING} | found),
     )
 
 
+def with_defaults(config: Config) -> Config:
+    """A copy that says what is left to defaults, too. Looks nothing up, so any config may come."""
+    config = DEFAULTS | config
+    trainer = {"type": "Trainer", "args": {}} | _defaults_of(RunOptions)
+    for name, defaults in (("trainer", trainer), ("data_loader", _defaults_of(LoaderOptions))):
+        if isinstance(config.get(name), dict):
+            config[name] = defaults | config[name]
+    return config
+
+
+def _defaults_of(options: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(options) if field.default is not MISSING}
+
+
 def _check_top_level(config: Config, mistakes: list[str]) -> None:
     check_keys("", config, (*REQUIRED, *DEFAULTS, "$schema"), mistakes)
-    for name in REQUIRED:
-        if name not in config:
-            mistakes.append(f"{name}: missing.")
+    mistakes += [f"{name}: missing." for name in REQUIRED if name not in config]
+    mistakes += missing_secrets(config)
     if "name" in config and (mistake := check_name(config["name"])):
         mistakes.append(mistake)
     for name in ("seed", "n_gpu"):

@@ -1,38 +1,111 @@
 """Where a run comes from: a config, or an earlier start of it; and what of a config may change in between."""
 
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.checkpoint import CheckpointError
 from utils.config import Config, changed_keys, load_config, override
 from utils.errors import ConfigError
-from utils.paths import shown_path
+from utils.lock import RunLock
+from utils.options import RunOptions
+from utils.paths import project_path, shown_path
+from utils.plan import Plan, make_plan, with_defaults
+from utils.run_checkpoints import open_checkpoint
 from utils.run_dir import CONFIG, is_run_dir
 
+AUTO = "auto"
+Source = tuple[Plan, dict[str, Any] | None, Path | None]
+log = logging.getLogger(__name__)
 
-def read_source(
-    config_path: str | None, resume_path: str | None, assignments: Sequence[str]
-) -> tuple[Config, dict[str, Any] | None, Path | None]:
-    """The config with its overrides; and, to resume, the checkpoint and its run directory."""
+
+def read_source(config_path: str | None, resume_path: str | None, assignments: Sequence[str], lock: RunLock) -> Source:
+    """The plan; and, to go on with a run, the checkpoint and its file. The run's directory is locked then.
+
+    Raises:
+        UserError: a file cannot be used, or the config not be followed; or another process is training there.
+    """
     if config_path is not None:
-        return override(load_config(config_path), assignments), None, None
-    from utils.checkpoint import CheckpointError, find_checkpoint, load_training_checkpoint
-
+        plan = make_plan(override(load_config(config_path), assignments))
+        return (plan, *_run_of(plan, lock)) if resume_path == AUTO else (plan, None, None)
     assert resume_path is not None, "argparse asks for one of them"
-    path = find_checkpoint(resume_path)
-    checkpoint = load_training_checkpoint(path)
-    if not is_run_dir(path.parent):
+    path = Path(resume_path).expanduser().absolute()
+    folder = path if path.is_dir() else path.parent
+    if is_run_dir(folder):
+        lock.take(folder)
+    file, checkpoint = open_checkpoint(path)
+    if not is_run_dir(folder):
         raise CheckpointError(
-            f"{shown_path(path)}: lies in no run directory, so there is no run to continue. "
+            f"{shown_path(file)}: lies in no run directory, so there is no run to continue. "
             "To start a new one from its weights: python train.py -c CONFIG --init-from FILE."
         )
-    return override(saved_config(path, checkpoint), assignments), checkpoint, path.parent
+    plan = make_plan(override(load_config(folder / CONFIG), assignments))
+    refuse_changes(checkpoint["config"], plan.config)
+    return plan, checkpoint, file
 
 
-def saved_config(checkpoint_path: Path, checkpoint: dict[str, Any]) -> Config:
-    """The config beside a checkpoint, or, for a file that was carried elsewhere, the one inside it."""
+def _run_of(plan: Plan, lock: RunLock) -> tuple[dict[str, Any] | None, Path | None]:
+    """Of the runs that this plan could go on with, the newest unfinished one; else the newest; else none."""
+    finished: tuple[dict[str, Any] | None, Path | None] = None, None
+    for run_dir in _runs_of(plan):
+        if changed := refused_keys(load_config(run_dir / CONFIG), plan.config):
+            log.info("%s has another config (%s) and is left alone.", shown_path(run_dir), ", ".join(changed))
+            continue
+        if not any(run_dir.glob("*.pth")):
+            continue  # killed before its first step
+        lock.take(run_dir)
+        file, checkpoint = open_checkpoint(run_dir)
+        if not _is_finished(checkpoint, plan.run_options):
+            return checkpoint, file
+        lock.release()
+        if finished[1] is None:
+            finished = checkpoint, file
+    return finished
+
+
+def _runs_of(plan: Plan) -> Iterator[Path]:
+    """The run directories of the plan's name, the newest first."""
+    parent = project_path(plan.run_options.save_dir) / plan.config["name"]
+    runs = [folder for folder in parent.iterdir() if is_run_dir(folder)] if parent.is_dir() else []
+    yield from sorted(runs, key=lambda folder: [int(part) for part in re.findall(r"\d+", folder.name)], reverse=True)
+
+
+def _is_finished(checkpoint: dict[str, Any], options: RunOptions) -> bool:
+    waited, patience = checkpoint["monitor"]["epochs_without_improvement"], options.early_stop
+    return checkpoint["epoch"] >= options.epochs or (patience is not None and waited >= patience)
+
+
+def saved_config(checkpoint_path: Path, checkpoint: dict[str, Any], assignments: Sequence[str]) -> Config:
+    """The config beside a checkpoint; or, for a file that was carried elsewhere, the one inside it, which may name
+    only what a bare name finds: a stranger's file decides nothing about which of your modules is imported.
+
+    Raises:
+        ConfigError: it names something else, and the assignments do not.
+    """
     folder = checkpoint_path.parent
-    return load_config(folder / CONFIG) if is_run_dir(folder) else checkpoint["config"]
+    if is_run_dir(folder):
+        return override(load_config(folder / CONFIG), assignments)
+    config = override(checkpoint["config"], assignments)
+    given = {assignment.partition("=")[2] for assignment in assignments}
+    mistakes = [
+        f"{where}: the checkpoint itself names {name!r}, in a module of yours. If you trust it: --set {where}={name}"
+        for where, name in _dotted_names(config)
+        if name not in given
+    ]
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return config
+
+
+def _dotted_names(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a config that could be looked up below the project's root, and its key."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _dotted_names(item, f"{where}.{key}".lstrip("."))
+    if isinstance(value, str) and "." in value and all(part.isidentifier() for part in value.split(".")):
+        yield where, value
 
 
 # What a resumed run may change. Everything else decides what is computed, and would make it another run.
@@ -40,6 +113,10 @@ MAY_CHANGE_ON_RESUME = (
     "n_gpu",
     "trainer.epochs",
     "trainer.save_period",
+    "trainer.save_steps",
+    "trainer.save_minutes",
+    "trainer.on_save_error",
+    "trainer.on_non_finite",
     "trainer.keep_last",
     "trainer.monitor",
     "trainer.min_delta",
@@ -57,17 +134,21 @@ MAY_CHANGE_ON_RESUME = (
 )
 
 
+def refused_keys(old: Config, new: Config) -> list[str]:
+    """The keys that differ and that a resumed run cannot follow."""
+    may_change = set(MAY_CHANGE_ON_RESUME)
+    if (new["lr_scheduler"] or {}).get("type") == "ReduceLROnPlateau":
+        may_change -= {"trainer.monitor"}  # it goes on comparing with the best of the old value
+    return [key for key in changed_keys(with_defaults(old), new) if key not in may_change]
+
+
 def refuse_changes(old: Config, new: Config) -> None:
     """Name each key that differs and that a resumed run cannot follow.
 
     Raises:
         ConfigError: there is one.
     """
-    may_change = set(MAY_CHANGE_ON_RESUME)
-    if (new["lr_scheduler"] or {}).get("type") == "ReduceLROnPlateau":
-        may_change -= {"trainer.monitor"}  # it goes on comparing with the best of the old value
-    refused = [key for key in changed_keys(old, new) if key not in may_change]
-    if refused:
+    if refused := refused_keys(old, new):
         raise ConfigError(
             *(
                 f"{key}: cannot change when a run is resumed: what its old value led to is in the checkpoint."

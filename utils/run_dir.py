@@ -13,6 +13,7 @@ from utils.files import write_atomically
 from utils.paths import project_path
 
 CONFIG, ENVIRONMENT, LOG, METRICS = "config.json", "environment.json", "train.log", "metrics.jsonl"
+FAILURE = "failure.json"  # where a run came upon what is not finite
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
 
 

@@ -1,0 +1,40 @@
+"""What an epoch under way has come to: with it, a checkpoint within an epoch is as good as one between two."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from logger.means import RunningMeans
+from logger.metrics import Metrics
+
+
+@dataclass
+class EpochSoFar:
+    """`learning_rates`: at its beginning. `trained`: its training values, once that phase is over.
+
+    `metrics`: what the metric objects had seen when it was saved, to be given to them when the phase goes on.
+    """
+
+    learning_rates: dict[str, float]
+    steps: int = 0
+    means: RunningMeans = field(default_factory=RunningMeans)
+    trained: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+
+    def state_dict(self, metrics: Metrics) -> dict[str, Any]:
+        """Its state, and that of the metric objects while they look at the training phase."""
+        return {
+            "learning_rates": self.learning_rates,
+            "steps": self.steps,
+            "means": self.means.state_dict(),
+            "trained": self.trained,
+            "metrics": metrics.state_dict() if self.trained is None else None,
+        }
+
+
+def epoch_so_far(state: dict[str, Any], device: torch.device) -> EpochSoFar:
+    """The epoch that `EpochSoFar.state_dict` told of."""
+    means = RunningMeans()
+    means.load_state_dict(state["means"], device)
+    return EpochSoFar(state["learning_rates"], state["steps"], means, state["trained"], state["metrics"])

@@ -1,0 +1,78 @@
+"""Losses and gradients that are infinite or not a number: found within some steps, without waiting at each one."""
+
+import logging
+import math
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import RunError
+
+log = logging.getLogger(__name__)
+CHECK_STEPS = 50  # at the least
+
+
+class NonFinite(RunError):
+    """What a step reported is not finite. `record`: when and what, as JSON has it."""
+
+    def __init__(self, message: str, record: dict[str, Any]):
+        super().__init__(message)
+        self.record = record
+
+
+class FiniteWatch:
+    """Keeps what steps report on the device, and looks at it now and then: reading it waits for the device.
+
+    Order of calls: `update` each step; `check` before anything is saved, and at least every `CHECK_STEPS`.
+    `ignored`: names that may be anything: metrics. `stops`: whether to raise, or to warn once.
+    """
+
+    def __init__(self, ignored: Collection[str], stops: bool):
+        self._ignored = ignored
+        self._stops = stops
+        self._has_warned = False
+        self._recent: list[tuple[dict[str, Any], Iterable[str], Tensor]] = []
+
+    def update(self, when: dict[str, Any], names: Iterable[str], values: Tensor) -> None:
+        """Note a step's values, in the order of their names. `when`: its step, epoch, batch, learning rates."""
+        self._recent.append((when, names, values))
+        if len(self._recent) >= CHECK_STEPS:
+            self.check()
+
+    def check(self) -> None:
+        """Look at all steps since the last check.
+
+        Raises:
+            NonFinite: of the first value that is not, where `stops` is set.
+        """
+        recent, self._recent = self._recent, []
+        if not recent:
+            return
+        values = iter(torch.cat([values for _, _, values in recent]).tolist())
+        for when, names, _ in recent:
+            for name, value in zip(names, values, strict=False):
+                if not math.isfinite(value) and name not in self._ignored:
+                    self._found(when, name, value)
+
+    def check_parameters(self, modules: dict[str, nn.Module], when: dict[str, Any]) -> None:
+        """Look at what is about to be saved: a gradient that no step reports may have spoilt it.
+
+        Raises:
+            NonFinite: a parameter is not finite, where `stops` is set.
+        """
+        for key, module in modules.items() if self._stops else ():
+            for name, parameter in module.named_parameters(prefix=key):
+                if not torch.isfinite(parameter).all():
+                    message = f"step {when['step']}: the parameter {name} is not finite, though no step reported it."
+                    raise NonFinite(message, when | {"name": name})
+
+    def _found(self, when: dict[str, Any], name: str, value: float) -> None:
+        rates = ", ".join(f"{rate} {number:.4g}" for rate, number in when["learning_rates"].items())
+        message = f"step {when['step']} (batch {when['batch']} of epoch {when['epoch']}, {rates}): {name} is {value}."
+        if self._stops:
+            raise NonFinite(message, when | {"name": name, "value": str(value)})
+        if not self._has_warned:
+            log.warning("%s Going on, and telling it once.", message)
+            self._has_warned = True

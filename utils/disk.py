@@ -1,0 +1,29 @@
+"""Sizes, and why a file could not be written, in terms of the disk."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from utils.batch import tensors
+
+
+def why_not_written(error: OSError, folder: Path, content: Any) -> str:
+    """The system's reason, which disk it was, how much was needed there, and how much there is."""
+    needed = readable_size(sum(tensor.nbytes for tensor in tensors(content)))
+    disk = folder.absolute()
+    while not disk.is_mount() and disk != disk.parent:
+        disk = disk.parent
+    try:
+        free = readable_size(shutil.disk_usage(disk).free)
+    except OSError:
+        free = "an unknown size"
+    return f"{error.strerror or error}: more than {needed} needed, {free} free on the disk at {disk}"
+
+
+def readable_size(size: float) -> str:
+    """A number of bytes, to be read by people."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

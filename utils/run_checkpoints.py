@@ -1,0 +1,150 @@
+"""The checkpoints of a run directory: their names, which one to take, which ones to delete."""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from utils.checkpoint import CheckpointError, Stateful, load_checkpoint, load_into, load_training_checkpoint
+from utils.errors import closest
+from utils.files import link_atomically, temporary_files
+from utils.paths import shown_path
+
+LAST, BEST = "last.pth", "model_best.pth"
+EPOCH, STEP = "epoch", "step"
+_NUMBERED = re.compile(rf"checkpoint-({EPOCH}|{STEP})(\d+)\.pth")
+
+log = logging.getLogger(__name__)
+
+
+def numbered_name(kind: str, number: int) -> str:
+    """`checkpoint-epochN.pth`, or `checkpoint-stepN.pth` for one within an epoch."""
+    return f"checkpoint-{kind}{number}.pth"
+
+
+def open_checkpoint(path: str | Path, prefer: str = LAST) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint that `-r` means: the file itself; of a run directory the preferred one, or the newest good one.
+
+    `prefer`: `LAST` to go on, `BEST` to score.
+
+    Raises:
+        CheckpointError: nothing there to take. A file that is named is never replaced by another one.
+    """
+    path = Path(path).expanduser().absolute()
+    if path.is_dir():
+        return _newest_good(path, prefer)
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = closest(path.name, siblings) if siblings else f"Working directory: {Path.cwd()}."
+        raise CheckpointError(f"{shown_path(path)}: no such run directory or checkpoint. {hint}")
+    return path, load_training_checkpoint(path)
+
+
+def _newest_good(folder: Path, prefer: str) -> tuple[Path, dict[str, Any]]:
+    errors: list[CheckpointError] = []
+    newest: tuple[Path, dict[str, Any]] | None = None
+    for file in _files(folder, prefer):
+        try:
+            checkpoint = load_training_checkpoint(file)
+        except CheckpointError as error:
+            errors.append(error)
+            continue
+        if newest is None or checkpoint["step"] > newest[1]["step"]:
+            newest = file, checkpoint
+        if file.name == prefer:
+            break
+    if newest is None:
+        raise _nothing_good(folder, errors)
+    for damage in errors:
+        log.warning("%s", damage)
+    if errors:
+        log.warning("Taking %s instead, of epoch %d, step %d.", newest[0].name, newest[1]["epoch"], newest[1]["step"])
+    return newest
+
+
+def _files(folder: Path, prefer: str) -> Iterator[Path]:
+    """The checkpoints in a run directory, the preferred one first; of several names of one file, the first."""
+    seen = set()
+    numbered = [*_numbered(folder, STEP), *_numbered(folder, EPOCH)]
+    for file in (folder / prefer, folder / LAST, *reversed(numbered), folder / BEST):
+        if file.is_file() and (inode := (file.stat().st_dev, file.stat().st_ino)) not in seen:
+            seen.add(inode)
+            yield file
+
+
+def _nothing_good(folder: Path, errors: list[CheckpointError]) -> CheckpointError:
+    if errors:
+        reasons = "\n".join(map(str, errors))
+        return CheckpointError(f"{shown_path(folder)}: none of its checkpoints can be used:\n{reasons}")
+    runs = sorted(entry.name for entry in folder.iterdir() if (entry / LAST).is_file())
+    hint = f"Its newest run is {runs[-1]}." if runs else "A run directory holds one from the start on."
+    return CheckpointError(f"{shown_path(folder)}: has no checkpoint. {hint}")
+
+
+def load_weights(module: Stateful, path: str | Path) -> None:
+    """Fill a module from a checkpoint's `model` (of a run directory: its best) or from a plain state_dict.
+
+    Raises:
+        CheckpointError: the file cannot be used; or the names or shapes do not fit the module.
+    """
+    file = Path(path).expanduser()
+    if file.is_file():
+        checkpoint = load_checkpoint(file)
+    else:
+        file, checkpoint = open_checkpoint(path, prefer=BEST)
+    load_into("model", module, checkpoint.get("model", checkpoint), shown_path(file))
+
+
+def keep_newest(folder: Path, count: int | None) -> None:
+    """Delete all but the newest `count` checkpoints of each kind that has a number; None keeps all."""
+    for kind in (EPOCH, STEP) if count is not None else ():
+        files = _numbered(folder, kind)
+        for file in files[: max(0, len(files) - (count or 0))]:
+            _delete(file)
+
+
+def drop_later(folder: Path, epoch: int, step: int) -> None:
+    """Going on from there, delete the checkpoints of what came later, and what a kill left half-written."""
+    for file in [*_numbered(folder, EPOCH, epoch), *_numbered(folder, STEP, step), *temporary_files(folder)]:
+        _delete(file)
+
+
+def restore_best(folder: Path, best_epoch: int | None, epoch: int) -> bool:
+    """Going on after `epoch`, make `model_best.pth` that of `best_epoch`; False if nothing good of it is left."""
+    best = folder / BEST
+    found = _epoch_in(best)
+    if found == best_epoch or (best_epoch is None and found is not None and found <= epoch):
+        return True
+    _delete(best)
+    kept = folder / numbered_name(EPOCH, best_epoch or 0)
+    if best_epoch is not None and _epoch_in(kept) == best_epoch:
+        link_atomically(kept, best)
+        return True
+    return best_epoch is None
+
+
+def _epoch_in(file: Path) -> int | None:
+    """The epoch of a checkpoint; None for one that cannot be used, with a warning where it is there."""
+    try:
+        return load_training_checkpoint(file)["epoch"] if file.is_file() else None
+    except CheckpointError as error:
+        log.warning("%s", error)
+        return None
+
+
+def _numbered(folder: Path, kind: str, after: int = -1) -> list[Path]:
+    """The numbered checkpoints of a kind, in order, those above `after`. Links that lead elsewhere are none."""
+    found = {}
+    for file in folder.iterdir():
+        match = _NUMBERED.fullmatch(file.name)
+        if match and match[1] == kind and int(match[2]) > after and file.is_file() and not file.is_symlink():
+            found[int(match[2])] = file
+    return [found[number] for number in sorted(found)]
+
+
+def _delete(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s could not be deleted: %s.", shown_path(file), error.strerror)

@@ -1,0 +1,71 @@
+"""Signals that ask a run to stop: they are heard at once, and followed between two steps."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess  # noqa: S404
+import threading
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from utils.errors import Stopped
+
+log = logging.getLogger(__name__)
+
+# SIGUSR1 is what SLURM sends ahead of the time limit (`sbatch --signal=USR1@300`). Windows has only the first two.
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
+
+class StopSignals:
+    """`with StopSignals() as signals:` the handlers only take note; `raise_if_asked` follows. A second Ctrl-C does not
+    wait: it raises KeyboardInterrupt wherever the run is. Outside the block no signal is heard."""
+
+    def __init__(self) -> None:
+        self._asked: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():  # no other one may set handlers
+            self._before = {number: signal.signal(number, self._take_note) for number in STOPPING}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def raise_if_asked(self) -> None:
+        """Call it where the state of the run is whole.
+
+        Raises:
+            Stopped: a signal has come.
+        """
+        if self._asked is not None:
+            raise Stopped(self._asked)
+
+    def _take_note(self, number: int, frame: FrameType | None) -> None:
+        if self._asked == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = signal.Signals(number)
+        if number == signal.SIGINT:
+            with suppress(OSError):  # not print: it may be what was interrupted
+                os.write(2, b"\nStopping after this step. Ctrl-C again stops at once, without saving.\n")
+
+
+def ignore_stop_signals(worker: int = 0) -> None:
+    """For a loader's worker, which a signal to the whole process group reaches, too: the run still needs it."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def requeue_in_slurm(by: signal.Signals) -> None:
+    """After SIGUSR1, where this is one of SLURM's jobs, ask it to start the job again."""
+    job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
+    if by.name != "SIGUSR1" or job is None or scontrol is None:
+        return
+    done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode == 0:
+        log.info("SLURM will start job %s again.", job)
+    else:
+        log.error("scontrol requeue %s failed: %s", job, done.stderr.strip())
