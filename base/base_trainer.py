@@ -42,10 +42,10 @@ class BaseTrainer(ABC):
         self.metrics = run.metrics
         self.monitor = Monitor(options.monitor, options.min_delta, options.early_stop)
         self.writers = Writers()
-        self.signals = StopSignals()
-        self.finite = FiniteWatch(run.metrics.functions, stops=options.on_non_finite == "stop")
+        self._signals = StopSignals()
+        self._finite = FiniteWatch(run.metrics.functions, stops=options.on_non_finite == "stop")
         self.epoch = self.step = 0  # finished ones; inside an epoch, its own number
-        self.so_far: EpochSoFar | None = None  # of the epoch under way
+        self._so_far: EpochSoFar | None = None  # of the epoch under way
 
     # ---- yours ----
 
@@ -79,11 +79,11 @@ class BaseTrainer(ABC):
             Stopped: a signal asked for it; the run is saved.
             RunError: it cannot go on; the message says why.
         """
-        self.checkpoints, self.writers, table = checkpoints, writers, EpochTable()
-        self.values: dict[str, Any] = {}  # of the last epoch
-        self.is_saved = True
+        self._checkpoints, self.writers, table = checkpoints, writers, EpochTable()
+        self._values: dict[str, Any] = {}  # of the last epoch
+        self._is_saved = True
         try:
-            with self.signals:
+            with self._signals:
                 try:
                     while not self.is_finished:
                         for line in table.lines(*self._train_and_save_one_epoch()):
@@ -95,8 +95,8 @@ class BaseTrainer(ABC):
             checkpoints.record(failure)
             raise
         finally:
-            self.writers.close(self.values)
-        if not self.is_saved:
+            self.writers.close(self._values)
+        if not self._is_saved:
             raise RunError("The last epoch is not saved.")
         log.info("Finished: %s", self.why_finished())
 
@@ -113,13 +113,13 @@ class BaseTrainer(ABC):
     @final
     @property
     def is_finished(self) -> bool:
-        return self.so_far is None and (self.epoch >= self.run.options.epochs or self.monitor.is_patience_over)
+        return self._so_far is None and (self.epoch >= self.run.options.epochs or self.monitor.is_patience_over)
 
     @final
     @property
     def position(self) -> str:
         """Where the run is, in words."""
-        return f"step {self.step}, within epoch {self.epoch}" if self.so_far else f"epoch {self.epoch}"
+        return f"step {self.step}, within epoch {self.epoch}" if self._so_far else f"epoch {self.epoch}"
 
     @final
     def why_finished(self) -> str:
@@ -144,7 +144,7 @@ class BaseTrainer(ABC):
                 result = self.result_of(self.valid_step, batch)
                 means.update(result)
                 progress.update(result.count)
-                self.signals.raise_if_asked()
+                self._signals.raise_if_asked()
         return means.compute() | self._metric_values()
 
     @final
@@ -152,12 +152,12 @@ class BaseTrainer(ABC):
         """A checkpoint without its config: plain tensors and plain values."""
         return {
             "format": FORMAT,
-            "epoch": self.epoch - (self.so_far is not None),
+            "epoch": self.epoch - (self._so_far is not None),
             "step": self.step,
             **{name: part.state_dict() for name, part in self.stateful().items()},
             "monitor": self.monitor.state_dict(),
             "batches": self.run.batches["train"].state_dict(),
-            "epoch_so_far": self.so_far.state_dict(self.metrics) if self.so_far else {},
+            "epoch_so_far": self._so_far.state_dict(self.metrics) if self._so_far else {},
             "rng": rng_state(),
         }
 
@@ -177,7 +177,7 @@ class BaseTrainer(ABC):
             self.run.batches["train"].load_state_dict(state["batches"])
             if state.get("epoch_so_far"):
                 self.epoch += 1
-                self.so_far = epoch_so_far(state["epoch_so_far"], self.run.devices.main)
+                self._so_far = epoch_so_far(state["epoch_so_far"], self.run.devices.main)
             set_rng_state(state["rng"])
 
     @final
@@ -193,31 +193,31 @@ class BaseTrainer(ABC):
 
     def _train_and_save_one_epoch(self) -> tuple[dict[str, Any], bool]:
         """Its values, and whether it is the best one."""
-        self.values, best_before = self._train_one_epoch(), self.monitor.best_values
-        is_best = self.monitor.update(self.values)
-        self._step_schedules(self.values)
-        self.writers.epoch(self.values)
+        self._values, best_before = self._train_one_epoch(), self.monitor.best_values
+        is_best = self.monitor.update(self._values)
+        self._step_schedules(self._values)
+        self.writers.epoch(self._values)
         self.writers.flush()
-        self.so_far = None
-        self.is_saved = self.checkpoints.end_epoch(self._good_state, self.epoch, is_best, self.is_finished)
-        if not self.is_saved:
+        self._so_far = None
+        self._is_saved = self._checkpoints.end_epoch(self._good_state, self.epoch, is_best, self.is_finished)
+        if not self._is_saved:
             self.monitor.best_values = best_before  # a best that is not on the disk is none
-        return self.values, is_best
+        return self._values, is_best
 
     def _train_one_epoch(self) -> dict[str, Any]:
         start, seed = time.perf_counter(), self.run.seed
-        self.signals.raise_if_asked()
-        if self.so_far is None:
+        self._signals.raise_if_asked()
+        if self._so_far is None:
             self.epoch += 1
             seed_everything(seed, "epoch", self.epoch)
-            self.so_far = EpochSoFar(self.learning_rates())
-        trained, progress = self._train_phase(self.so_far)
+            self._so_far = EpochSoFar(self.learning_rates())
+        trained, progress = self._train_phase(self._so_far)
         seed_everything(seed, "after training", self.epoch)  # so that a stop from here on resumes here
         validated = self.evaluate("valid") if "valid" in self.run.batches else {}
         scalars = self._write_matrices(trained, "train") | {
             VALID + name: value for name, value in self._write_matrices(validated, "valid").items()
         }
-        values = {"epoch": self.epoch, "step": self.step} | self.so_far.learning_rates | scalars
+        values = {"epoch": self.epoch, "step": self.step} | self._so_far.learning_rates | scalars
         self.on_epoch_end(values)
         period = self.run.options.histogram_period
         if period and self.epoch % period == 0:
@@ -242,27 +242,27 @@ class BaseTrainer(ABC):
             self.step += 1
             so_far.steps += 1
             when = {"step": self.step, "epoch": self.epoch, "batch": so_far.steps, "learning_rates": rates}
-            self.finite.update(when, result.means, so_far.means.update(result))
+            self._finite.update(when, result.means, so_far.means.update(result))
             progress.update(result.count)
             if self.step % options.log_steps == 0:
                 self._log_step(result, progress)
             for schedule in schedules:
                 schedule.on_step()
-            self.checkpoints.end_step(self._good_state, self.step)
-            self.signals.raise_if_asked()
-        self.finite.check()
+            self._checkpoints.end_step(self._good_state, self.step)
+            self._signals.raise_if_asked()
+        self._finite.check()
         if so_far.trained is None:
             so_far.trained = so_far.means.compute() | self._metric_values()
         return so_far.trained, progress
 
     def _good_state(self) -> dict[str, Any]:
         """What may be saved: nothing that is not finite."""
-        self.finite.check()
-        self.finite.check_parameters(self.parts(nn.Module), {"step": self.step, "epoch": self.epoch})
+        self._finite.check()
+        self._finite.check_parameters(self.parts(nn.Module), {"step": self.step, "epoch": self.epoch})
         return self.state_dict()
 
     def _log_step(self, result: StepResult, progress: Progress) -> None:
-        self.finite.check()
+        self._finite.check()
         values = {name: value.item() for name, value in result.means.items()}  # waits for the device
         rates = self.learning_rates()
         first_mean = next(iter(values))

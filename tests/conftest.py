@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,20 @@ def run_python(*arguments, cwd=ROOT, **options):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     defaults = {"timeout": 100, "env": environment}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, **(defaults | options))
+
+
+def start_training(*arguments, **options):
+    """`python train.py` as a process that goes on beside the test, in a process group of its own."""
+    command = [sys.executable, "train.py", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("env", {})
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes, **options)
+
+
+def wait_for(condition, what, seconds=60):
+    """Look again and again until something is there."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{what}: not within {seconds} seconds"
+        time.sleep(0.02)
+    return found

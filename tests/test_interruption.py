@@ -41,7 +41,7 @@ class Interrupting(trainer.trainer.Trainer):
         return super().valid_step(batch)
 
     def interrupt(self, step, in_validation):
-        has_begun = hasattr(self, "checkpoints")  # not in the trial step before the run
+        has_begun = hasattr(self, "_checkpoints")  # not in the trial step before the run
         if has_begun and step == self.stop_at and in_validation == self.in_validation:
             os.kill(os.getpid(), self.signal)
 
