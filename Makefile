@@ -14,4 +14,7 @@ types:
 tests:
 	$(PYTHON) -m pytest
 
-.PHONY: check lint format types tests
+faults:
+	$(PYTHON) -m pytest -n 0 -m faults --full-counts --timeout 1800
+
+.PHONY: check lint format types tests faults

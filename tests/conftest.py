@@ -20,6 +20,16 @@ from utils.errors import exit_code_of  # noqa: E402
 TIMING = ("seconds", "items_per_second", "data_wait_share")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full-counts", action="store_true", help="repeat the tests marked `faults` as often as promised")
+
+
+@pytest.fixture
+def times(request):
+    """How often to repeat: `times(few, promised)`."""
+    return lambda few, promised: promised if request.config.getoption("--full-counts") else few
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)  # the models of the tests are too small for two

@@ -18,8 +18,8 @@ def endless(project):
     """Start a run of tiny batches; the process, once it has saved its 20th step."""
     processes = []
 
-    def start(workers=0, **options):
-        loader = {"batch_size": 2, "num_workers": workers}
+    def start(workers=0, context=None, **options):
+        loader = {"batch_size": 2, "num_workers": workers, "multiprocessing_context": context}
         process = start_training("-c", project.write_config(trainer=ENDLESS, data_loader=loader), **options)
         processes.append(process)
         wait_for(lambda: list(project.folder.rglob("checkpoint-step20.pth")) or process.poll(), "a checkpoint")
@@ -60,6 +60,15 @@ def test_a_signal_to_the_whole_group_ends_a_run_saved(project, endless, name, co
     assert "Traceback" not in out and "killed by signal" not in out
     assert not any(map(is_alive, workers))
     assert f"Saved after step {step}" in (run / "train.log").read_text()
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_workers_that_inherit_no_handlers_survive_a_signal_to_the_group(project, endless, context):
+    process = endless(2, context)
+    os.killpg(process.pid, signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, out
+    assert load(project.run_dirs()[0] / "last.pth")["step"] >= 20
 
 
 def test_workers_end_when_their_run_is_killed(endless):
