@@ -39,6 +39,7 @@ def replay(trainer: BaseTrainer, run: str) -> None:
     magnifier = _Magnifier(trainer)
     try:
         with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")  # one of them is torch's, with the line of the forward pass
             trainer.train(_Replay(trainer.step, step, magnifier), Writers())
     except NonFinite as failure:
         found = magnifier.found or f"every module's output is finite, so it begins after them: {failure}"

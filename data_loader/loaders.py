@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sized
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import (
@@ -16,7 +16,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from data_loader.repeatable import Fetcher, Order, isolated
+from data_loader.repeatable import Fetcher, Order, Reader, isolated
 from data_loader.workers import batches_of
 from utils.errors import ConfigError
 from utils.options import LoaderOptions
@@ -88,10 +88,11 @@ def _iterable_batches(dataset: Any, split: str, seed: str, options: LoaderOption
             "so that a pass can be repeated. Leave out sampler, batch_sampler and persistent_workers."
         )
     is_batching = options.batch_size is not None
+    reader = Reader(dataset, getattr(dataset, "collate", default_collate))
     loader = DataLoader(
-        dataset,
+        reader,
         options.batch_size,
-        collate_fn=getattr(dataset, "collate", default_collate) if is_batching else _as_it_is,
+        collate_fn=reader.collate if is_batching else _as_it_is,
         drop_last=options.drop_last and split == "train" and is_batching,
         **_for_torch(options),
     )
@@ -173,10 +174,9 @@ class Batches:
         if self._order is not None:
             self._order.start(self._passes, self._taken)
             return batches_of(self._loader, where, self._taken)
-        pass_seed, dataset = f"{self._seed}/{self._passes}", self._loader.dataset
+        pass_seed, reader = f"{self._seed}/{self._passes}", cast(Reader, self._loader.dataset)
         self._loader.generator.manual_seed(derived_seed(pass_seed))  # the workers' seeds come from it
-        if hasattr(dataset, "set_epoch"):  # torch's word for "the next pass"
-            dataset.set_epoch(self._passes)
+        reader.set_epoch(self._passes)
         iterator = batches_of(self._loader, where, 0)
         if self._loader.num_workers == 0:
             iterator = isolated(iterator, pass_seed)

@@ -3,11 +3,12 @@
 import traceback
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from utils.seed import derived_seed, seeded
 
@@ -86,6 +87,32 @@ class Fetcher(Dataset[Any]):
             except Exception:
                 return str(index)
         return f"one of {indices}, or their collation into a batch"
+
+
+class Reader(IterableDataset[Any]):
+    """An iterable data set whose exceptions come out as a `Failure`, too."""
+
+    def __init__(self, dataset: IterableDataset[Any], collate: Callable[[list[Any]], Any]):
+        self._dataset = dataset
+        self._collate = collate
+
+    def set_epoch(self, number: int) -> None:
+        """Tell the data set its pass, if it listens."""
+        if hasattr(self._dataset, "set_epoch"):  # torch's word for "the next pass"
+            self._dataset.set_epoch(number)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._dataset
+        except Exception as error:
+            yield from repeat(Failure(described(error)))  # more than once: the last samples may make no batch
+
+    def collate(self, samples: list[Any]) -> Any:
+        """A batch of samples; a failure if one is among them."""
+        try:
+            return next((sample for sample in samples if isinstance(sample, Failure)), None) or self._collate(samples)
+        except Exception as error:
+            return Failure(f"collation into a batch: {described(error)}")
 
 
 def described(error: Exception) -> str:

@@ -18,6 +18,18 @@ class _ScreenHandler(logging.Handler):
             sys.stdout.flush()
 
 
+class _FileHandler(logging.FileHandler):
+    """Loses what the disk refuses: messages must not end a run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def messages_to_screen() -> Iterator[None]:
     """Show messages of level INFO and above while the block runs."""
@@ -28,7 +40,7 @@ def messages_to_screen() -> Iterator[None]:
 @contextmanager
 def messages_to_file(path: Path) -> Iterator[None]:
     """Append messages to a file, too, while the block runs."""
-    with _handler(logging.FileHandler(path, encoding="utf-8"), "%(asctime)s %(levelname)s %(message)s"):
+    with _handler(_FileHandler(path, encoding="utf-8"), "%(asctime)s %(levelname)s %(message)s"):
         yield
 
 

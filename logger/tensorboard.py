@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class TensorBoardWriter(Writer):
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], after_step: int = 0):
+        self._excepthook, threading.excepthook = threading.excepthook, self._without_traceback
         self._writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
         self._config = config
         self._warned_of: set[str] = set()
@@ -74,6 +76,12 @@ class TensorBoardWriter(Writer):
             for tag, value in final.items():
                 self._writer.add_scalar(tag, value, int(values["step"]))
         self._writer.close()
+        threading.excepthook = self._excepthook
+
+    def _without_traceback(self, failure: threading.ExceptHookArgs) -> None:
+        """SummaryWriter's thread prints a traceback when the disk refuses; the next call raises the same, too."""
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            self._excepthook(failure)
 
 
 def _tag(name: str) -> str:

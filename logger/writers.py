@@ -1,8 +1,10 @@
 """Where values go. A writer that fails is reported once and dropped: logging must not end a run."""
 
+import errno
 import json
 import logging
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from utils.files import write_atomically
+from utils.paths import shown_path
 
 log = logging.getLogger(__name__)
 
@@ -80,17 +83,30 @@ class Writers:
 
 
 class JSONLWriter(Writer):
-    """One JSON object an epoch in `metrics.jsonl`. A resumed run goes on after the lines up to its epoch."""
+    """One JSON object an epoch in `metrics.jsonl`. A resumed run goes on after the lines up to its epoch.
+
+    A line that the disk refuses is kept, and written with the next one.
+    """
 
     def __init__(self, path: Path, after_epoch: int = 0):
         self._path = path
+        self._unwritten = b""
         if path.exists():
             lines = [line for line in path.read_text().splitlines(keepends=True) if _epoch_of(line) <= after_epoch]
             write_atomically(path, "".join(lines).encode())
 
     def epoch(self, values: dict[str, float]) -> None:
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(to_json(values) + "\n")
+        self._unwritten += to_json(values).encode() + b"\n"
+        try:
+            with open(self._path, "ab", buffering=0) as file:
+                size = file.tell()
+                if file.write(self._unwritten) < len(self._unwritten):
+                    file.truncate(size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            log.warning("%s: %s. The line is kept for the next epoch.", shown_path(self._path), error.strerror)
+        else:
+            self._unwritten = b""
 
 
 def to_json(values: dict[str, float]) -> str:

@@ -1,0 +1,127 @@
+"""`-r auto`: one command line that starts, goes on, or says that it is done; and one process at a time in a run."""
+
+import json
+import shutil
+
+import pytest
+from conftest import assert_same, load, metrics_of, start_training, wait_for
+
+import train as train_script
+
+
+def auto(project, *arguments, code=0, **sections):
+    """The same command line again; its output."""
+    found, out, err = project.command(train_script, "-c", project.write_config(**sections), "-r", "auto", *arguments)
+    assert found == code, out + err
+    return out + err
+
+
+def test_the_same_command_line_starts_then_goes_on_then_says_it_is_finished(project):
+    whole = project.train(trainer={"epochs": 3})
+    project.folder = project.folder / "second"
+    project.folder.mkdir()
+    project.config["trainer"]["save_dir"] = str(project.folder / "saved")
+    assert "New run in" in auto(project)
+    (run,) = project.run_dirs()
+    before = load(run / "last.pth")
+    for _ in range(2):
+        assert f"{run} is finished: epoch 2 of 2." in auto(project)
+        assert_same(before, load(run / "last.pth"))
+    assert "Going on after epoch 2" in auto(project, trainer={"epochs": 3})
+    assert project.run_dirs() == [run] and metrics_of(run) == metrics_of(whole)
+
+
+def test_the_newest_unfinished_run_goes_on(project):
+    oldest, middle, newest = (project.train(trainer={"epochs": epochs}) for epochs in (1, 1, 2))
+    assert f"Going on after epoch 1 in {middle}" in auto(project)
+    assert f"Going on after epoch 1 in {oldest}" in auto(project)
+    assert f"{newest} is finished" in auto(project)
+    assert len(project.run_dirs()) == 3
+
+
+def test_runs_of_another_config_or_name_are_left_alone(project):
+    other = project.train("--lr", "0.01", trainer={"epochs": 1})
+    project.train("--set", "name=other", trainer={"epochs": 1})
+    out = auto(project)
+    assert f"{other} has another config (optimizer.args.lr) and is left alone." in out and "New run in" in out
+    assert len(metrics_of(other)) == 1
+
+
+def test_what_may_change_may_change(project):
+    run = project.train(trainer={"epochs": 1})
+    auto(project, "--set", "data_loader.num_workers=1")
+    assert project.run_dirs() == [run] and len(metrics_of(run)) == 2
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_no_run(project):
+    run = project.train(trainer={"epochs": 1})
+    for path in run.glob("*.pth"):
+        path.unlink()
+    assert "New run in" in auto(project)
+
+
+def test_runs_of_one_second_are_in_order(project):
+    run = project.train(trainer={"epochs": 1})
+    tenth, ninth = (run.with_name(f"{run.name}_{number}") for number in (10, 9))
+    for copy in (tenth, ninth):
+        shutil.copytree(run, copy)
+    assert f"Going on after epoch 1 in {tenth}" in auto(project)
+
+
+def test_a_clock_that_went_backwards_hides_no_unfinished_run(project):
+    run = project.train()
+    later = run.rename(run.with_name("29991231-235959"))
+    unfinished = project.train(trainer={"epochs": 1})
+    assert f"Going on after epoch 1 in {unfinished}" in auto(project)
+    assert f"{later} is finished" in auto(project)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-r", "auto"], ["-c", "config.json", "-r", "saved/x"], ["-r", "auto", "--replay"]]
+)
+def test_auto_goes_with_a_config_and_only_auto(project, arguments):
+    assert "only -r auto is allowed with -c" in project.refused(*arguments)
+
+
+def test_init_from_counts_where_auto_starts_a_run(project):
+    first = project.train()
+    auto(project, "--init-from", first, "--set", "name=second")
+    (second,) = (project.folder / "saved" / "second").iterdir()
+    auto(project, "--init-from", first, "--set", "name=second", "trainer.epochs=3")
+    assert [line["epoch"] for line in metrics_of(second)] == [1, 2, 3]
+
+
+@pytest.fixture
+def alive(project):
+    """A run under way in another process, and its directory."""
+    process = start_training(
+        "-c", project.write_config(data_loader={"batch_size": 2, "num_workers": 2}, trainer={"epochs": 10_000})
+    )
+    wait_for(lambda: list(project.folder.rglob("last.pth")) or process.poll(), "the first checkpoint")
+    (run,) = project.run_dirs()
+    yield process, run
+    process.kill()
+    process.communicate()
+
+
+def test_a_run_that_is_alive_is_refused(project, alive):
+    process, run = alive
+    before = (run / "environment.json").read_bytes()
+    for arguments in (["-r", run], ["-r", run / "last.pth"], ["-r", run, "--set", "trainer.epochs=3"]):
+        message = project.refused(*arguments)
+        assert message == (
+            f"error: {run}: another process is training there; environment.json says which, on which host.\n"
+        )
+    same = {"data_loader": {"batch_size": 2, "num_workers": 2}, "trainer": {"epochs": 10_000}}
+    assert "another process is training there" in auto(project, code=2, **same)
+    assert (run / "environment.json").read_bytes() == before
+    assert json.loads(before)[0]["process"] == process.pid
+    project.test("-r", run)
+
+
+def test_a_killed_run_is_free_at_once_though_its_workers_live_on(project, alive):
+    process, run = alive
+    process.kill()
+    process.wait()
+    project.resume(run, "--set", "trainer.epochs=1", "data_loader.num_workers=0")
+    assert load(run / "last.pth")["epoch"] >= 1

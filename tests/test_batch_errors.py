@@ -1,0 +1,237 @@
+"""A sample that cannot be loaded, a worker that dies or hangs, memory that does not suffice: one message, and a run
+that goes on to the same end once it is mended."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+from conftest import assert_same, load, metrics_of, run_python
+from torch.utils.data import IterableDataset
+
+import data_loader.datasets
+import model.model
+import train as train_script
+import trainer.trainer
+from data_loader.datasets import Digits
+
+BATCHES = {"batch_size": 64}
+
+
+@pytest.fixture
+def fails_then_goes_on(project, write_into, monkeypatch):
+    """A run that must end with exit code 1 at a bad sample, saved; mended, it must end as one that was never bad."""
+
+    def run(dataset, bad, workers=0, **loader):
+        write_into(data_loader.datasets, dataset)
+        sections = {"dataset": dataset.__name__, "data_loader": BATCHES | {"num_workers": workers} | loader}
+        whole = project.train(**sections)
+        monkeypatch.setattr(dataset, "bad", bad)
+        code, out, err = project.command(train_script, "-c", project.write_config(**sections))
+        assert code == 1 and "Traceback" not in out + err, out + err
+        stopped = project.run_dirs()[-1]
+        assert "Saved after step " in out and 0 < load(stopped / "last.pth")["step"] < 20
+        monkeypatch.setattr(dataset, "bad", None)
+        project.resume(stopped)
+        assert_same(load(whole / "last.pth"), load(stopped / "last.pth"))
+        assert metrics_of(whole) == metrics_of(stopped)
+        return err
+
+    return run
+
+
+class Raising(Digits):
+    """Whole batches at once; one sample cannot be read."""
+
+    bad = None
+
+    def __getitems__(self, indices):
+        if self.split == "train" and self.bad in indices:
+            raise OSError(f"cannot identify image file 'img/{self.bad}.png'")
+        return super().__getitems__(indices)
+
+
+class RaisingOneByOne(torch.utils.data.Dataset):
+    """A sample at a time; one cannot be read."""
+
+    bad = None
+
+    def __init__(self, split):
+        self.split, self.digits = split, Digits(split)
+
+    def __len__(self):
+        return len(self.digits)
+
+    def __getitem__(self, index):
+        if self.split == "train" and index == self.bad:
+            raise OSError(f"cannot identify image file 'img/{self.bad}.png'")
+        return self.digits[index]
+
+
+@pytest.mark.parametrize("dataset", [Raising, RaisingOneByOne])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_exception_in_a_data_set_names_the_sample(fails_then_goes_on, dataset, workers):
+    err = fails_then_goes_on(dataset, 700, workers)
+    assert err.startswith("error: the train samples, pass 1, batch ")
+    assert ": sample 700: OSError: cannot identify image file 'img/700.png'" in err
+    assert f"{__file__}:" in err and "raise OSError" in err, "the line of the data set"
+
+
+class Uneven(RaisingOneByOne):
+    def __getitem__(self, index):
+        image, target = self.digits[index]
+        return (image[:, :4] if self.split == "train" and index == self.bad else image), target
+
+
+def test_samples_that_make_no_batch_are_named(fails_then_goes_on):
+    err = fails_then_goes_on(Uneven, 700)
+    assert "or their collation into a batch: RuntimeError: stack expects each tensor to be equal size" in err
+    assert "700, " in err
+
+
+class RaisingStream(IterableDataset):
+    bad = None
+
+    def __init__(self, split):
+        self.split, self.digits = split, Digits(split)
+
+    def __iter__(self):
+        for i in range(len(self.digits)):
+            if self.split == "train" and i == self.bad:
+                raise ValueError("a broken record")
+            yield self.digits[i]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_exception_in_a_stream_names_the_batch(fails_then_goes_on, workers):
+    err = fails_then_goes_on(RaisingStream, 700, workers)
+    assert "error: the train samples, pass 1, batch 11: ValueError: " in err and "a broken record" in err
+
+
+class Killing(RaisingOneByOne):
+    """The system kills the worker, as it does for want of memory."""
+
+    def __getitem__(self, index):
+        if self.split == "train" and index == self.bad:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.digits[index]
+
+
+def test_a_worker_that_is_killed(fails_then_goes_on):
+    err = fails_then_goes_on(Killing, 700, 2)
+    assert "a worker process has died (" in err and " by SIGKILL). Often the system kills it for want of memory" in err
+    assert "--set data_loader.num_workers=0" in err
+
+
+class Hanging(RaisingOneByOne):
+    def __getitem__(self, index):
+        if self.split == "train" and index == self.bad:
+            time.sleep(3600)
+        return self.digits[index]
+
+
+def test_a_worker_that_hangs(fails_then_goes_on):
+    err = fails_then_goes_on(Hanging, 700, 2, timeout=2)
+    assert "DataLoader timed out after 2 seconds: a worker hangs." in err and "data_loader.timeout" in err
+
+
+def test_ten_minutes_are_the_time_of_a_worker_where_nothing_is_said():
+    from data_loader.loaders import _for_torch
+    from utils.options import LoaderOptions
+
+    assert _for_torch(LoaderOptions(batch_size=1, num_workers=1))["timeout"] == 600
+    assert _for_torch(LoaderOptions(batch_size=1, num_workers=1, timeout=0))["timeout"] == 0
+    assert _for_torch(LoaderOptions(batch_size=1))["timeout"] == 0
+
+
+HANGING = """
+import signal, sys, time
+sys.path.insert(0, sys.argv[1])
+import data_loader.datasets as datasets
+from utils.errors import exit_code_of
+import train
+
+class Hanging(datasets.Digits):
+    def __getitems__(self, indices):
+        if self.split == "train" and 700 in indices:
+            time.sleep(3600)
+        return super().__getitems__(indices)
+
+Hanging.__module__ = datasets.__name__
+datasets.Hanging = Hanging
+sys.exit(exit_code_of(lambda: train.main(sys.argv[2:])))
+"""
+
+
+def test_no_worker_that_hangs_outlives_its_run(project):
+    """A hanging worker hears no SIGTERM: without a SIGKILL Python would wait for it for ever."""
+    config = project.write_config(dataset="Hanging", data_loader=BATCHES | {"num_workers": 2, "timeout": 2})
+    done = run_python("-c", HANGING, os.getcwd(), "-c", config, timeout=60)
+    assert done.returncode == 1 and "a worker hangs" in done.stderr
+
+
+class TooLarge(model.model.LeNet):
+    """Asks for more memory than there is in the world."""
+
+    in_training = True
+
+    def __init__(self):
+        super().__init__(10, channels=(4, 8), hidden=16)
+
+    def forward(self, images):
+        if self.training == self.in_training:
+            torch.empty(1 << 50)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+def test_memory_that_does_not_suffice_is_one_message_before_the_run(project, write_into, monkeypatch, in_training):
+    write_into(model.model, TooLarge)
+    monkeypatch.setattr(TooLarge, "in_training", in_training)
+    code, _, err = project.command(train_script, "-c", project.write_config(model="TooLarge"))
+    assert code == 1 and "Traceback" not in err and project.run_dirs() == []
+    assert (
+        err.startswith("error: step 1: out of memory with a batch of 64: ") and "Try a smaller batch (--bs 32)" in err
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError])
+def test_memory_that_runs_out_later_leaves_the_checkpoint_before(project, write_into, kind):
+    class Filling(trainer.trainer.Trainer):
+        def train_step(self, batch):
+            if self.step == 25:
+                raise kind("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            return super().train_step(batch)
+
+    write_into(trainer.trainer, Filling)
+    code, _, err = project.command(train_script, "-c", project.write_config(trainer={"type": "Filling"}))
+    assert code == 1 and "error: step 26: out of memory with a batch of 64: CUDA out of memory." in err
+    assert load(project.run_dirs()[0] / "last.pth")["step"] == 20
+
+
+def test_another_error_of_a_step_keeps_its_traceback(project, write_into):
+    class Buggy(trainer.trainer.Trainer):
+        def train_step(self, batch):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    write_into(trainer.trainer, Buggy)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        project.train(trainer={"type": "Buggy"})
+
+
+def test_a_data_set_of_another_size_is_told(project, write_into):
+    class Growing(Digits):
+        extra = 0
+
+        def __init__(self, split):
+            super().__init__(split)
+            if split == "train":
+                self.images = torch.cat([self.images, self.images[: self.extra]])
+                self.targets = torch.cat([self.targets, self.targets[: self.extra]])
+
+    write_into(data_loader.datasets, Growing)
+    run = project.train(dataset="Growing")
+    Growing.extra = 10
+    out = project.resume(run, "--set", "trainer.epochs=3")
+    assert "dataset: 1269 samples in 'train', 1259 when the checkpoint was made: the resume is not exact." in out
