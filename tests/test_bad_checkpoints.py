@@ -1,7 +1,5 @@
 """A checkpoint that is damaged, malicious, no run, or could not be loaded again: one message, and nothing else."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -96,30 +94,6 @@ def test_a_bug_in_a_state_dict_is_no_full_disk(project, write_into):
     write_into(trainer.trainer, BuggyTrainer)
     with pytest.raises(RuntimeError, match="my bug"):
         project.train(trainer={"type": "BuggyTrainer"})
-
-
-class Malicious:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.marker}",)
-
-
-@pytest.mark.parametrize("section", ["model", "optimizer", "rng", "config"])
-@pytest.mark.parametrize("environment", [{}, {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}])
-def test_a_file_that_brings_code_is_refused(project, monkeypatch, section, environment):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    run, marker = project.train(), project.folder / "marker"
-    checkpoint = load(run / "last.pth")
-    checkpoint[section] = Malicious(marker)
-    bad = run / "bad.pth"
-    torch.save(checkpoint, bad)
-    assert "bad.pth: not a readable checkpoint" in project.refused("-r", bad)
-    assert "bad.pth: not a readable checkpoint" in project.refused_config("--init-from", bad)
-    assert "bad.pth: not a readable checkpoint" in project.refused("-r", bad, script=test_script)
-    assert not marker.exists()
 
 
 def test_weights_alone_are_no_run(project):

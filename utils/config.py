@@ -17,6 +17,7 @@ Config = dict[str, Any]
 # Sections that name one callable: "Adam" is short for {"type": "Adam", "args": {}}.
 NAMED_SECTIONS = ("model", "dataset", "loss", "optimizer", "lr_scheduler", "trainer")
 
+MOST_BYTES = 1_000_000
 _LITERALS = {"True": True, "False": False, "None": None}
 _MISSING = object()
 
@@ -29,6 +30,8 @@ def load_config(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path}: is no config: larger than {MOST_BYTES:,} bytes.")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file. Working directory: {Path.cwd()}.") from None

@@ -15,11 +15,12 @@ from utils.paths import project_path
 CONFIG, ENVIRONMENT, LOG, METRICS = "config.json", "environment.json", "train.log", "metrics.jsonl"
 FAILURE = "failure.json"  # where a run came upon what is not finite
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # taken by Windows
 
 
 def check_name(name: object) -> str | None:
     """What is wrong with a run's name, or None. It becomes a folder below `save_dir`, and must not lead elsewhere."""
-    if isinstance(name, str) and _NAME.fullmatch(name) and not name.endswith("."):
+    if isinstance(name, str) and _NAME.fullmatch(name) and not name.endswith(".") and not _DEVICE.fullmatch(name):
         return None
     return f"name: {name!r} cannot be a folder. Use letters, numbers, and . _ + - inside, 100 at most."
 
