@@ -36,7 +36,8 @@ def _opened(loader: DataLoader[Any]) -> Iterator[Any]:
         return iter(loader)
     handler = signal.getsignal(signal.SIGCHLD)
     iterator = iter(loader)
-    signal.signal(signal.SIGCHLD, handler)
+    is_torchs = getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"  # of another loader
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else handler)
     return iterator
 
 
@@ -61,11 +62,12 @@ def _reason(error: Exception, workers: set[BaseProcess]) -> str:
             f"{text}: a worker hangs. Look for what it waits for with --set data_loader.num_workers=0, or give it more "
             "time: data_loader.timeout."
         )
-    if text.startswith("DataLoader worker"):
-        ends = ", ".join(f"{worker.pid} {_end_of(worker)}" for worker in workers if worker.exitcode)
+    for worker in workers:
+        worker.join(0.2)  # the connection to one that dies breaks just before its end
+    if ends := [f"{worker.pid} {_end_of(worker)}" for worker in workers if worker.exitcode]:
         return (
-            f"a worker process has died ({ends or text}). Often the system kills it for want of memory, or /dev/shm is "
-            "full: try a smaller data_loader.batch_size or prefetch_factor, or --set data_loader.num_workers=0."
+            f"a worker process has died ({', '.join(ends)}). Often the system kills it for want of memory, or /dev/shm "
+            "is full: try a smaller data_loader.batch_size or prefetch_factor, or --set data_loader.num_workers=0."
         )
     return described(error)
 

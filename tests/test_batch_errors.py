@@ -131,8 +131,9 @@ class Hanging(RaisingOneByOne):
         return self.digits[index]
 
 
+@pytest.mark.faults
 def test_a_worker_that_hangs(fails_then_goes_on):
-    err = fails_then_goes_on(Hanging, 700, 2, timeout=2)
+    err = fails_then_goes_on(Hanging, 700, 1, timeout=2)
     assert "DataLoader timed out after 2 seconds: a worker hangs." in err and "data_loader.timeout" in err
 
 
@@ -164,9 +165,10 @@ sys.exit(exit_code_of(lambda: train.main(sys.argv[2:])))
 """
 
 
+@pytest.mark.faults
 def test_no_worker_that_hangs_outlives_its_run(project):
     """A hanging worker hears no SIGTERM: without a SIGKILL Python would wait for it for ever."""
-    config = project.write_config(dataset="Hanging", data_loader=BATCHES | {"num_workers": 2, "timeout": 2})
+    config = project.write_config(dataset="Hanging", data_loader=BATCHES | {"num_workers": 1, "timeout": 2})
     done = run_python("-c", HANGING, os.getcwd(), "-c", config, timeout=60)
     assert done.returncode == 1 and "a worker hangs" in done.stderr
 

@@ -65,7 +65,7 @@ def test_a_run_killed_at_any_moment_ends_as_the_one_that_was_not(project, times)
     seconds = time.monotonic() - start
     (whole,) = project.run_dirs()
     draw = random.Random(0)
-    for trial in range(times(2, 30)):
+    for trial in range(times(1, 30)):
         arguments = ["--set", f"name=trial{trial}", "-r", "auto"]
         codes = [run_until_killed(config, draw.uniform(0.3, 1.0) * seconds, *arguments) for _ in range(2)]
         while codes[-1] != 0:

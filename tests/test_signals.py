@@ -10,6 +10,7 @@ from conftest import assert_same, load, start_training, wait_for
 import train as train_script
 import trainer.trainer
 
+pytestmark = pytest.mark.faults
 ENDLESS = {"epochs": 10_000, "save_steps": 20, "early_stop": None, "monitor": "off"}
 
 
@@ -64,7 +65,7 @@ def test_a_signal_to_the_whole_group_ends_a_run_saved(project, endless, name, co
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
 def test_workers_that_inherit_no_handlers_survive_a_signal_to_the_group(project, endless, context):
-    process = endless(2, context)
+    process = endless(1, context)
     os.killpg(process.pid, signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143, out

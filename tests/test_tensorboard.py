@@ -156,13 +156,15 @@ def test_a_deleted_folder_ends_a_writer_and_not_the_others(tmp_path, caplog):
 
     folder = tmp_path / "run"
     folder.mkdir()
-    writers = Writers(JSONLWriter(folder / "metrics.jsonl"), Recording())
-    shutil.rmtree(folder)
-    for epoch in (1, 2):
-        writers.epoch({"epoch": epoch})
+    writers = Writers(TensorBoardWriter(folder, {}), Recording())
+    writers.flush()
+    shutil.rmtree(folder.rename(tmp_path / "deleted"))
+    for epoch in (1, 2, 3):
+        writers.epoch({"epoch": epoch, "step": epoch, "loss": 1.0})
+        writers.flush()
     writers.close({})
-    assert len(Recording.seen) == 2
-    assert caplog.text.count("JSONLWriter failed and is dropped") == 1
+    assert len(Recording.seen) == 3
+    assert caplog.text.count("TensorBoardWriter failed and is dropped") == 1
 
 
 def test_what_is_not_finite_is_null_in_json(tmp_path):
