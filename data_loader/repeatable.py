@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
+from utils.batch import tensors
 from utils.seed import derived_seed, seeded
 
 Position = tuple[str, list[int]]  # the seed of a batch, and the indices of its samples
@@ -69,9 +70,10 @@ class Fetcher(Dataset[Any]):
             with seeded(seed):
                 samples = self._fetch(indices)
             # torch's own subsets answer __getitems__ with a list of samples; anything else is a batch already.
-            return self._collate(samples) if isinstance(samples, list) else samples
+            batch = self._collate(samples) if isinstance(samples, list) else samples
         except Exception as error:
-            return Failure(f"sample {self._culprit(seed, indices)}: {described(error)}")
+            return Failure(f"{self._culprit(seed, indices)}: {described(error)}")
+        return _shared(batch)
 
     def _fetch(self, indices: list[int]) -> Any:
         if hasattr(self._dataset, "__getitems__"):
@@ -79,14 +81,15 @@ class Fetcher(Dataset[Any]):
         return [self._dataset[index] for index in indices]
 
     def _culprit(self, seed: str, indices: list[int]) -> str:
-        """The first sample that fails on its own, too; else all of them."""
+        """The first sample that fails on its own, too; else all of them may be."""
         for index in indices:
             try:
                 with seeded(seed):
                     self._fetch([index])
             except Exception:
-                return str(index)
-        return f"one of {indices}, or their collation into a batch"
+                return f"sample {index}"
+        shown = ", ".join(map(str, indices[:8])) + ", ..." * (len(indices) > 8)
+        return f"one of the samples {shown}, or their collation into a batch"
 
 
 class Reader(IterableDataset[Any]):
@@ -110,9 +113,26 @@ class Reader(IterableDataset[Any]):
     def collate(self, samples: list[Any]) -> Any:
         """A batch of samples; a failure if one is among them."""
         try:
-            return next((sample for sample in samples if isinstance(sample, Failure)), None) or self._collate(samples)
+            failure = next((sample for sample in samples if isinstance(sample, Failure)), None)
+            batch = failure or self._collate(samples)
         except Exception as error:
             return Failure(f"collation into a batch: {described(error)}")
+        return _shared(batch)
+
+
+def _shared(batch: Any) -> Any:
+    """In a worker, move the tensors to shared memory here, where it is told that there is none left: torch's own thread
+    would do it later, print a traceback, and leave the run waiting for the batch."""
+    try:
+        for tensor in tensors(batch) if get_worker_info() is not None else ():
+            if tensor.layout is torch.strided:
+                tensor.share_memory_()
+    except RuntimeError as error:
+        return Failure(
+            f"a worker has no shared memory for it: {error}. Make /dev/shm larger (docker: --shm-size), or the batches "
+            "smaller and fewer (batch_size, num_workers, prefetch_factor), or --set data_loader.num_workers=0."
+        )
+    return batch
 
 
 def described(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import load
+from conftest import assert_same, load
 
 import test as test_script
 import train as train_script
@@ -110,6 +110,15 @@ def test_a_plain_state_dict_is_enough_to_start_from(project):
     path = project.folder / "weights.pth"
     torch.save(LeNet(10, channels=(4, 8), hidden=16).state_dict(), path)
     project.train("--init-from", path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_names_of_a_wrapped_module_are_those_of_the_module(project, prefix):
+    path = project.folder / "weights.pth"
+    weights = LeNet(10, channels=(4, 8), hidden=16).state_dict()
+    torch.save({prefix + name: value for name, value in weights.items()}, path)
+    started = project.train("--init-from", path, "--lr", "0.0", lr_scheduler=None)
+    assert_same(dict(weights), dict(load(started / "last.pth")["model"]))
 
 
 def test_a_newer_format_is_refused(project):

@@ -87,7 +87,7 @@ class Uneven(RaisingOneByOne):
 def test_samples_that_make_no_batch_are_named(fails_then_goes_on):
     err = fails_then_goes_on(Uneven, 700)
     assert "or their collation into a batch: RuntimeError: stack expects each tensor to be equal size" in err
-    assert "700, " in err
+    assert "one of the samples " in err
 
 
 class RaisingStream(IterableDataset):

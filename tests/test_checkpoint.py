@@ -1,6 +1,7 @@
 """What a checkpoint holds, which files there are, and when."""
 
 import os
+import time
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from conftest import load
 
 import train as train_script
 from base.base_trainer import BaseTrainer
+from base.checkpoints import Checkpoints
 from base.run import Run
 from logger.writers import Writers
 from model.model import LeNet
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.device import Devices
 from utils.options import RunOptions
 
@@ -173,3 +175,29 @@ def test_going_back_drops_what_came_later(project):
 def test_a_checkpoint_is_read_onto_the_cpu(project):
     checkpoint = load_checkpoint(project.train() / "last.pth")
     assert {tensor.device.type for tensor in checkpoint["model"].values()} == {"cpu"}
+
+
+def test_a_power_failure_finds_the_old_file_or_the_new_one(tmp_path, monkeypatch):
+    """The content is on the disk before it has its name, and its name before the save is over."""
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def noted(*arguments, name=name, real=real):
+            first = arguments[0]
+            calls.append((name, os.path.basename(os.readlink(f"/proc/self/fd/{first}") if name == "fsync" else first)))
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, noted)
+    save_checkpoint(tmp_path, {"model": {}}, ["last.pth"])
+    assert calls == [("fsync", ".last.pth.tmp"), ("replace", ".last.pth.tmp"), ("fsync", tmp_path.name)]
+
+
+def test_minutes_are_counted_from_the_last_save(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    checkpoints = Checkpoints(tmp_path, RunOptions(epochs=1, save_minutes=1, save_steps=70, keep_last=None), {})
+    for step in range(1, 200):
+        clock[0] += 1.0
+        checkpoints.end_step(lambda: {"model": {}}, step)
+    assert names(tmp_path) == sorted([*(f"checkpoint-step{step}.pth" for step in (60, 70, 130, 140)), "last.pth"])

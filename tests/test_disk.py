@@ -86,6 +86,15 @@ def test_a_disk_that_takes_nothing_is_found_before_the_first_step(train_on_a_dis
     assert runs == []
 
 
+@needs_mount
+def test_no_shared_memory_for_workers_is_one_message(train_on_a_disk):
+    done, _ = train_on_a_disk(
+        "9m", "mount -t tmpfs -o size=64k shm /dev/shm", "--set data_loader.num_workers=1 data_loader.batch_size=256"
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "No space left on device" in done.stderr and "docker: --shm-size" in done.stderr
+
+
 class Obstructed(trainer.trainer.Trainer):
     """Something happens at the end of its second epoch, and is over at the end of the third."""
 

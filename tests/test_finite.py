@@ -25,6 +25,7 @@ class Fuse(nn.Module):
 
     at = 30
     factor = math.inf
+    calls = 0
 
     def __init__(self):
         super().__init__()
@@ -33,6 +34,7 @@ class Fuse(nn.Module):
     def forward(self, inputs):
         if self.training:
             self.batches += 1
+            Fuse.calls += 1
         return inputs * self.factor if self.training and self.batches >= self.at else inputs
 
 
@@ -95,9 +97,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before
 
 
 def test_it_is_found_within_some_steps_wherever_values_are_read(stop, monkeypatch):
-    monkeypatch.setattr(Fuse, "at", 30)
-    _, said = stop(trainer={"epoch_steps": 10_000, "epochs": 1})
-    assert "step 30 (batch 30 of epoch 1" in said and CHECK_STEPS == 50
+    monkeypatch.setattr(Fuse, "calls", 0)
+    _, said = stop(trainer={"epoch_steps": 200, "epochs": 1})
+    assert "step 30 (batch 30 of epoch 1" in said
+    assert Fuse.calls == 50 + 1 == CHECK_STEPS + 1, "and the trial step before the run"
 
 
 @pytest.mark.parametrize("saving", [{"save_steps": 33}, {"save_minutes": 1e-9}])

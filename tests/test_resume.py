@@ -5,6 +5,9 @@ import json
 import pytest
 from conftest import assert_same, load, metrics_of
 
+import train as train_script
+import trainer.trainer
+
 EPOCHS, STEPS = 6, 20
 SCHEDULERS = {
     "none": None,
@@ -83,6 +86,27 @@ def test_from_an_earlier_checkpoint_of_the_run(project):
     run = project.train(trainer={"epochs": 4})
     expected = metrics_of(run)
     assert "Going on after epoch 2" in project.resume(run / "checkpoint-epoch2.pth")
+    assert metrics_of(run) == expected
+
+
+def test_going_back_holds_from_the_first_step_on(project, write_into, monkeypatch):
+    """Killed in its first step, a run that was sent back to epoch 2 goes on from there, not from what came later."""
+
+    class Killed(trainer.trainer.Trainer):
+        kills = False
+
+        def train_step(self, batch):
+            if self.kills and hasattr(self, "_checkpoints"):
+                raise KeyboardInterrupt
+            return super().train_step(batch)
+
+    write_into(trainer.trainer, Killed)
+    run = project.train(trainer={"type": "Killed", "epochs": 4})
+    expected = metrics_of(run)
+    monkeypatch.setattr(Killed, "kills", True)
+    assert project.command(train_script, "-r", run / "checkpoint-epoch2.pth")[0] == 130
+    monkeypatch.setattr(Killed, "kills", False)
+    assert "Going on after epoch 2" in project.resume(run)
     assert metrics_of(run) == expected
 
 

@@ -70,9 +70,7 @@ def _is_sealed(path: Path) -> bool:
         is_archive = file.read(4) == b"PK\x03\x04"
     if is_archive:  # else from torch before 1.6, which knew no checksums
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            is_packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-            if is_packed or sum(member.file_size for member in members) > path.stat().st_size:
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
                 raise _Damaged("it unpacks to more than it is")
             if intact is None and archive.testzip() is not None:
                 raise _Damaged("a checksum in it does not match")

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
 from utils.checkpoint import CheckpointError, Stateful, load_checkpoint, load_into, load_training_checkpoint
 from utils.errors import closest
 from utils.files import link_atomically, temporary_files
@@ -93,7 +95,11 @@ def load_weights(module: Stateful, path: str | Path) -> None:
         checkpoint = load_checkpoint(file)
     else:
         file, checkpoint = open_checkpoint(path, prefer=BEST)
-    load_into("model", module, checkpoint.get("model", checkpoint), shown_path(file))
+    state = dict(checkpoint.get("model", checkpoint))
+    for prefix in ("module.", "_orig_mod.", "module."):  # of programs that saved a DataParallel or compiled module
+        if all(name.startswith(prefix) for name in state):
+            consume_prefix_in_state_dict_if_present(state, prefix)
+    load_into("model", module, state, shown_path(file))
 
 
 def keep_newest(folder: Path, count: int | None) -> None:
