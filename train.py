@@ -23,8 +23,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--replay", action="store_true", help="repeat the step at which the run of -r came upon NaN")
     parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
     for option, key in SHORT_OPTIONS.items():
-        to_set = f"{key}={{}}".format
-        parser.add_argument(option, dest="set", action="append", type=to_set, metavar="X", help=f"--set {key}=X")
+        parser.add_argument(option, dest="set", action="append", type=f"{key}={{}}".format, metavar="X", help=key)
     args = parser.parse_args(argv)
     goes_on = args.resume not in (None, "auto")
     if bool(args.config) == goes_on:
@@ -54,6 +53,7 @@ def main(argv=None):
     log = logging.getLogger("train")
     with messages_to_screen(), RunLock() as lock:
         plan, checkpoint, source = read_source(args.config, args.resume, args.set, lock)
+        options = plan.run_options
         trainer = build_trainer(plan, select_devices(plan.config["n_gpu"], args.device), ["train", "valid"])
         if checkpoint:
             trainer.load_state_dict(checkpoint, str(source))
@@ -64,13 +64,13 @@ def main(argv=None):
         if trainer.is_finished:
             return log.info("%s is finished: %s", source and source.parent, trainer.why_finished())
         check_before_training(trainer)
-        run_dir = source.parent if source else lock.take(create_run_dir(plan.run_options.save_dir, plan.config["name"]))
+        run_dir = source.parent if source else lock.take(create_run_dir(options.save_dir, plan.config["name"]))
         with messages_to_file(run_dir / LOG):
             log.info("%s in %s", f"Going on after {trainer.position}" if source else "New run", run_dir)
             log.info(summary(trainer.stateful()["model"]))
-            checkpoints = Checkpoints(run_dir, plan.run_options, plan.config)
+            checkpoints = Checkpoints(run_dir, options, plan.config)
             checkpoints.start(trainer, source)
-            writers = open_writers(run_dir, plan.run_options.tensorboard, plan.config, trainer.epoch, trainer.step)
+            writers = open_writers(run_dir, options.tensorboard, plan.config, trainer.epochs_done, trainer.step)
             trainer.train(checkpoints, writers)
 
 

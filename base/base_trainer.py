@@ -117,6 +117,11 @@ class BaseTrainer(ABC):
 
     @final
     @property
+    def epochs_done(self) -> int:
+        return self.epoch - (self._so_far is not None)
+
+    @final
+    @property
     def position(self) -> str:
         """Where the run is, in words."""
         return f"step {self.step}, within epoch {self.epoch}" if self._so_far else f"epoch {self.epoch}"
@@ -152,7 +157,7 @@ class BaseTrainer(ABC):
         """A checkpoint without its config: plain tensors and plain values."""
         return {
             "format": FORMAT,
-            "epoch": self.epoch - (self._so_far is not None),
+            "epoch": self.epochs_done,
             "step": self.step,
             **{name: part.state_dict() for name, part in self.stateful().items()},
             "monitor": self.monitor.state_dict(),

@@ -51,10 +51,10 @@ class Checkpoints:
         """
         content: dict[str, Any] = {}
         try:
-            drop_later(self.run_dir, trainer.epoch, trainer.step)
+            drop_later(self.run_dir, trainer.epochs_done, trainer.step)
             (self.run_dir / FAILURE).unlink(missing_ok=True)
             describe_run(self.run_dir, self._config)
-            if not restore_best(self.run_dir, trainer.monitor.best_epoch, trainer.epoch):
+            if not restore_best(self.run_dir, trainer.monitor.best_epoch, trainer.epochs_done):
                 log.warning("Nothing good is left of the best epoch: the best from here on takes its place.")
                 trainer.monitor.forget()
             if source is None or source.name != LAST:

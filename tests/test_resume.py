@@ -89,17 +89,19 @@ def test_from_an_earlier_checkpoint_of_the_run(project):
     assert metrics_of(run) == expected
 
 
+class Killed(trainer.trainer.Trainer):
+    """Ends in the first step after a start."""
+
+    kills = False
+
+    def train_step(self, batch):
+        if self.kills and hasattr(self, "_checkpoints"):
+            raise KeyboardInterrupt
+        return super().train_step(batch)
+
+
 def test_going_back_holds_from_the_first_step_on(project, write_into, monkeypatch):
     """Killed in its first step, a run that was sent back to epoch 2 goes on from there, not from what came later."""
-
-    class Killed(trainer.trainer.Trainer):
-        kills = False
-
-        def train_step(self, batch):
-            if self.kills and hasattr(self, "_checkpoints"):
-                raise KeyboardInterrupt
-            return super().train_step(batch)
-
     write_into(trainer.trainer, Killed)
     run = project.train(trainer={"type": "Killed", "epochs": 4})
     expected = metrics_of(run)
@@ -108,6 +110,25 @@ def test_going_back_holds_from_the_first_step_on(project, write_into, monkeypatc
     monkeypatch.setattr(Killed, "kills", False)
     assert "Going on after epoch 2" in project.resume(run)
     assert metrics_of(run) == expected
+
+
+def test_from_a_checkpoint_within_an_epoch_of_the_run(project):
+    run = project.train(trainer={"epochs": 3, "save_steps": 15, "keep_last": None, "tensorboard": True})
+    expected, last = metrics_of(run), load(run / "last.pth")
+    assert "Going on after step 30, within epoch 2" in project.resume(run / "checkpoint-step30.pth")
+    assert metrics_of(run) == expected
+    assert_same(last, load(run / "last.pth"))
+
+
+def test_going_back_into_an_epoch_drops_that_epoch(project, write_into, monkeypatch):
+    write_into(trainer.trainer, Killed)
+    run = project.train(trainer={"type": "Killed", "epochs": 3, "save_steps": 15, "keep_last": None})
+    monkeypatch.setattr(Killed, "kills", True)
+    assert project.command(train_script, "-r", run / "checkpoint-step30.pth")[0] == 130
+    assert sorted(path.name for path in run.glob("checkpoint-*")) == [
+        "checkpoint-epoch1.pth", "checkpoint-step15.pth", "checkpoint-step30.pth",
+    ]  # fmt: skip
+    assert [line["epoch"] for line in metrics_of(run)] == [1]
 
 
 def test_a_half_written_line_of_metrics_is_dropped(project):
