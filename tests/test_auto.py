@@ -4,9 +4,11 @@ import json
 import shutil
 
 import pytest
-from conftest import assert_same, load, metrics_of, start_training, wait_for
+from conftest import ROOT, assert_same, load, metrics_of, run_python, start_training, wait_for
 
 import train as train_script
+from utils.lock import RunLock
+from utils.resume import read_source
 
 
 def auto(project, *arguments, code=0, **sections):
@@ -125,3 +127,16 @@ def test_a_killed_run_is_free_at_once_though_its_workers_live_on(project, alive)
     process.wait()
     project.resume(run, "--set", "trainer.epochs=1", "data_loader.num_workers=0")
     assert load(run / "last.pth")["epoch"] >= 1
+
+
+TRY = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from utils.lock import RunLock; "
+TRY += "RunLock().take(Path(sys.argv[2]))"
+
+
+def test_only_the_run_that_goes_on_is_locked(project):
+    unfinished, finished = (project.train(trainer={"epochs": epochs}) for epochs in (1, 2))
+    with RunLock() as lock:
+        read_source(str(project.write_config()), "auto", [], lock)
+        assert run_python("-c", TRY, ROOT, finished).returncode == 0
+        assert "another process is training there" in run_python("-c", TRY, ROOT, unfinished).stderr
+    assert run_python("-c", TRY, ROOT, unfinished).returncode == 0

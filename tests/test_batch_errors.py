@@ -23,9 +23,10 @@ BATCHES = {"batch_size": 64}
 def fails_then_goes_on(project, write_into, monkeypatch):
     """A run that must end with exit code 1 at a bad sample, saved; mended, it must end as one that was never bad."""
 
-    def run(dataset, bad, workers=0, **loader):
+    def run(dataset, bad, workers=0, trainer=(), **loader):
         write_into(data_loader.datasets, dataset)
-        sections = {"dataset": dataset.__name__, "data_loader": BATCHES | {"num_workers": workers} | loader}
+        loader = BATCHES | {"num_workers": workers} | loader
+        sections = {"dataset": dataset.__name__, "data_loader": loader, "trainer": dict(trainer)}
         whole = project.train(**sections)
         monkeypatch.setattr(dataset, "bad", bad)
         code, out, err = project.command(train_script, "-c", project.write_config(**sections))
@@ -104,8 +105,9 @@ class RaisingStream(IterableDataset):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_exception_in_a_stream_names_the_batch(fails_then_goes_on, workers):
-    err = fails_then_goes_on(RaisingStream, 700, workers)
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_an_exception_in_a_stream_names_the_batch(fails_then_goes_on, workers, drop_last):
+    err = fails_then_goes_on(RaisingStream, 700, workers, drop_last=drop_last)
     assert "error: the train samples, pass 1, batch 11: ValueError: " in err and "a broken record" in err
 
 
@@ -122,6 +124,19 @@ def test_a_worker_that_is_killed(fails_then_goes_on):
     err = fails_then_goes_on(Killing, 700, 2)
     assert "a worker process has died (" in err and " by SIGKILL). Often the system kills it for want of memory" in err
     assert "--set data_loader.num_workers=0" in err
+
+
+class Slow(trainer.trainer.Trainer):
+    """Is in the middle of a step whenever a worker, which reads ahead, does something."""
+
+    def train_step(self, batch):
+        time.sleep(0.2 if self.step < 5 else 0)
+        return super().train_step(batch)
+
+
+def test_a_worker_that_is_killed_during_a_step_does_not_break_into_it(fails_then_goes_on, write_into):
+    write_into(trainer.trainer, Slow)
+    fails_then_goes_on(Killing, 200, 1, trainer={"type": "Slow"}, shuffle=False)
 
 
 class Hanging(RaisingOneByOne):

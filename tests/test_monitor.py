@@ -131,3 +131,10 @@ def test_off_saves_no_best(project):
     run = project.train(trainer={"monitor": "off", "early_stop": None})
     assert not (run / "model_best.pth").exists() and (run / "last.pth").exists()
     project.test("-r", run)
+
+
+@pytest.mark.parametrize(("rule", "value"), [("min loss", float("-inf")), ("max loss", float("inf"))])
+def test_nor_is_what_is_infinite(rule, value):
+    monitor = Monitor(rule)
+    assert [monitor.update({"loss": loss}) for loss in (value, 1.0, value)] == [False, True, False]
+    assert monitor.best == 1.0
