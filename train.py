@@ -19,7 +19,7 @@ def parse_arguments(argv=None):
     parser.add_argument("-c", "--config", metavar="FILE", help="start a run with this config")
     parser.add_argument("-r", "--resume", metavar="RUN", help="continue this run or checkpoint; auto: the newest of -c")
     parser.add_argument("-d", "--device", help="cpu, cuda, mps, or GPU numbers such as 0,1; else n_gpu decides")
-    parser.add_argument("--init-from", metavar="FILE", help="start with the weights of this checkpoint")
+    parser.add_argument("--init-from", metavar="FILE", help="where a run starts: with the weights of this checkpoint")
     parser.add_argument("--replay", action="store_true", help="repeat the step at which the run of -r came upon NaN")
     parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
     for option, key in SHORT_OPTIONS.items():
@@ -37,7 +37,6 @@ def parse_arguments(argv=None):
 
 def main(argv=None):
     args = parse_arguments(argv)  # before the heavy imports, so that --help and typing errors show at once
-
     from base.base_model import summary
     from base.checkpoints import Checkpoints
     from base.preflight import check_before_training
@@ -52,11 +51,12 @@ def main(argv=None):
 
     log = logging.getLogger("train")
     with messages_to_screen(), RunLock() as lock:
-        plan, checkpoint, source = read_source(args.config, args.resume, args.set, lock)
+        plan, checkpoint, source = read_source(args.config, args.resume, args.set, lock, args.init_from)
         options = plan.run_options
         trainer = build_trainer(plan, select_devices(plan.config["n_gpu"], args.device), ["train", "valid"])
         if checkpoint:
             trainer.load_state_dict(checkpoint, str(source))
+            checkpoint.clear()  # or it would stay in memory beside the model
         elif args.init_from:
             load_weights(trainer.stateful()["model"], args.init_from)
         if args.replay:

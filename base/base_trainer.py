@@ -4,6 +4,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -25,7 +26,7 @@ from logger.writers import Writers
 from utils.checkpoint import FORMAT, Stateful, load_into
 from utils.errors import BatchError, RunError, Stopped
 from utils.seed import rng_state, seed_everything, set_rng_state
-from utils.signals import StopSignals
+from utils.signals import StopSignals, raise_if_asked
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,7 @@ class BaseTrainer(ABC):
         self.metrics = run.metrics
         self.monitor = Monitor(options.monitor, options.min_delta, options.early_stop)
         self.writers = Writers()
-        self._signals = StopSignals()
-        self._finite = FiniteWatch(run.metrics.functions, stops=options.on_non_finite == "stop")
+        self.watch = FiniteWatch(run.metrics.functions, stops=options.on_non_finite == "stop")
         self.epoch = self.step = 0  # finished ones; inside an epoch, its own number
         self._so_far: EpochSoFar | None = None  # of the epoch under way
 
@@ -83,7 +83,7 @@ class BaseTrainer(ABC):
         self._values: dict[str, Any] = {}  # of the last epoch
         self._is_saved = True
         try:
-            with self._signals:
+            with StopSignals():
                 try:
                     while not self.is_finished:
                         for line in table.lines(*self._train_and_save_one_epoch()):
@@ -97,7 +97,7 @@ class BaseTrainer(ABC):
         finally:
             self.writers.close(self._values)
         if not self._is_saved:
-            raise RunError("The last epoch is not saved.")
+            raise RunError(f"The last epoch is not saved in {checkpoints.run_dir}.")
         log.info("Finished: %s", self.why_finished())
 
     @final
@@ -149,8 +149,8 @@ class BaseTrainer(ABC):
                 result = self.result_of(self.valid_step, batch)
                 means.update(result)
                 progress.update(result.count)
-                self._signals.raise_if_asked()
-        return means.compute() | self._metric_values()
+                raise_if_asked()
+        return means.compute() | scalars_and_matrices(self.metrics.compute())
 
     @final
     def state_dict(self) -> dict[str, Any]:
@@ -175,15 +175,13 @@ class BaseTrainer(ABC):
         """
         for name, part in self.stateful().items():
             if not names or name in names:
-                load_into(name, part, state.get(name, {}), source)
+                load_into(name, part.load_state_dict, state.get(name, {}), source)
         if not names:
             self.epoch, self.step = state["epoch"], state["step"]
-            self.monitor.load_state_dict(state["monitor"])
-            self.run.batches["train"].load_state_dict(state["batches"])
-            if state.get("epoch_so_far"):
-                self.epoch += 1
-                self._so_far = epoch_so_far(state["epoch_so_far"], self.run.devices.main)
-            set_rng_state(state["rng"])
+            load_into("monitor", self.monitor.load_state_dict, state["monitor"], source)
+            load_into("batches", self.run.batches["train"].load_state_dict, state["batches"], source)
+            load_into("epoch_so_far", self._load_epoch_so_far, state.get("epoch_so_far"), source)
+            load_into("rng", set_rng_state, state["rng"], source)
 
     @final
     def result_of(self, step: Callable[[Any], StepResult], batch: Any) -> StepResult:
@@ -195,6 +193,11 @@ class BaseTrainer(ABC):
             raise
 
     # ---- its parts, in calling order ----
+
+    def _load_epoch_so_far(self, state: dict[str, Any] | None) -> None:
+        if state:
+            self.epoch += 1
+            self._so_far = epoch_so_far(state)
 
     def _train_and_save_one_epoch(self) -> tuple[dict[str, Any], bool]:
         """Its values, and whether it is the best one."""
@@ -211,7 +214,7 @@ class BaseTrainer(ABC):
 
     def _train_one_epoch(self) -> dict[str, Any]:
         start, seed = time.perf_counter(), self.run.seed
-        self._signals.raise_if_asked()
+        raise_if_asked()
         if self._so_far is None:
             self.epoch += 1
             seed_everything(seed, "epoch", self.epoch)
@@ -235,7 +238,8 @@ class BaseTrainer(ABC):
         self.set_training(True)
         self.metrics.reset()
         if so_far.metrics:
-            self.metrics.load_state_dict(so_far.metrics, self.run.devices.main)
+            load = partial(self.metrics.load_state_dict, device=self.run.devices.main)
+            load_into("metrics", load, so_far.metrics, "checkpoint")
         options, batches = self.run.options, self.run.batches["train"]
         total, done = options.epoch_steps or batches.steps_per_pass(), so_far.steps
         left = batches.epoch(options.epoch_steps and options.epoch_steps - done) if so_far.trained is None else ()
@@ -247,35 +251,32 @@ class BaseTrainer(ABC):
             self.step += 1
             so_far.steps += 1
             when = {"step": self.step, "epoch": self.epoch, "batch": so_far.steps, "learning_rates": rates}
-            self._finite.update(when, result.means, so_far.means.update(result))
+            self.watch.update(when, list(result.means), so_far.means.update(result))
             progress.update(result.count)
             if self.step % options.log_steps == 0:
                 self._log_step(result, progress)
             for schedule in schedules:
                 schedule.on_step()
             self._checkpoints.end_step(self._good_state, self.step)
-            self._signals.raise_if_asked()
-        self._finite.check()
+            raise_if_asked()
+        self.watch.check()
         if so_far.trained is None:
-            so_far.trained = so_far.means.compute() | self._metric_values()
+            so_far.trained = so_far.means.compute() | scalars_and_matrices(self.metrics.compute())
         return so_far.trained, progress
 
     def _good_state(self) -> dict[str, Any]:
         """What may be saved: nothing that is not finite."""
-        self._finite.check()
-        self._finite.check_parameters(self.parts(nn.Module), {"step": self.step, "epoch": self.epoch})
+        self.watch.check()
+        self.watch.check_parameters(self.parts(nn.Module), {"step": self.step, "epoch": self.epoch})
         return self.state_dict()
 
     def _log_step(self, result: StepResult, progress: Progress) -> None:
-        self._finite.check()
+        self.watch.check()
         values = {name: value.item() for name, value in result.means.items()}  # waits for the device
         rates = self.learning_rates()
         first_mean = next(iter(values))
         progress.show(**{first_mean: values[first_mean]}, **rates)
         self.writers.step(values | rates, self.step)
-
-    def _metric_values(self) -> dict[str, Any]:
-        return scalars_and_matrices(self.metrics.compute())
 
     def _write_matrices(self, values: dict[str, Any], phase: str) -> dict[str, float]:
         for name, value in values.items():

@@ -51,15 +51,16 @@ class Checkpoints:
         """
         content: dict[str, Any] = {}
         try:
-            drop_later(self.run_dir, trainer.epochs_done, trainer.step)
-            (self.run_dir / FAILURE).unlink(missing_ok=True)
             describe_run(self.run_dir, self._config)
-            if not restore_best(self.run_dir, trainer.monitor.best_epoch, trainer.epochs_done):
-                log.warning("Nothing good is left of the best epoch: the best from here on takes its place.")
-                trainer.monitor.forget()
             if source is None or source.name != LAST:
                 content = self._content(trainer.state_dict)
                 save_checkpoint(self.run_dir, content, [LAST])
+            (self.run_dir / FAILURE).unlink(missing_ok=True)
+            drop_later(self.run_dir, trainer.epochs_done, trainer.step)
+            keep_newest(self.run_dir, self._options.keep_last)
+            if not restore_best(self.run_dir, trainer.monitor.best_epoch, trainer.epochs_done):
+                log.warning("Nothing good is left of the best epoch: the best from here on takes its place.")
+                trainer.monitor.forget()
         except OSError as error:
             if source is None:
                 shutil.rmtree(self.run_dir, ignore_errors=True)
@@ -87,7 +88,7 @@ class Checkpoints:
             RunError: it cannot be saved.
         """
         if not self._save(state, f"Step {step}", []):
-            raise RunError(f"Stopped after step {step}, which is not saved.") from reason
+            raise RunError(f"Stopped after step {step}, which is not saved: {reason}") from reason
         log.info("Saved after step %d. To go on: python train.py -r %s", step, shown_path(self.run_dir))
         if isinstance(reason, Stopped):
             requeue_in_slurm(reason.by)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from logger.means import RunningMeans
 from logger.metrics import Metrics
 
@@ -33,8 +31,8 @@ class EpochSoFar:
         }
 
 
-def epoch_so_far(state: dict[str, Any], device: torch.device) -> EpochSoFar:
+def epoch_so_far(state: dict[str, Any]) -> EpochSoFar:
     """The epoch that `EpochSoFar.state_dict` told of."""
     means = RunningMeans()
-    means.load_state_dict(state["means"], device)
+    means.load_state_dict(state["means"])
     return EpochSoFar(state["learning_rates"], state["steps"], means, state["trained"], state["metrics"])

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -31,11 +31,11 @@ class FiniteWatch:
 
     def __init__(self, ignored: Collection[str], stops: bool):
         self._ignored = ignored
-        self._stops = stops
+        self.stops = stops
         self._has_warned = False
-        self._recent: list[tuple[dict[str, Any], Iterable[str], Tensor]] = []
+        self._recent: list[tuple[dict[str, Any], list[str], Tensor]] = []
 
-    def update(self, when: dict[str, Any], names: Iterable[str], values: Tensor) -> None:
+    def update(self, when: dict[str, Any], names: list[str], values: Tensor) -> None:
         """Note a step's values, in the order of their names. `when`: its step, epoch, batch, learning rates."""
         self._recent.append((when, names, values))
         if len(self._recent) >= CHECK_STEPS:
@@ -50,7 +50,8 @@ class FiniteWatch:
         recent, self._recent = self._recent, []
         if not recent:
             return
-        values = iter(torch.cat([values for _, _, values in recent]).tolist())
+        device = recent[-1][2].device
+        values = iter(torch.cat([values.to(device) for _, _, values in recent]).tolist())
         for when, names, _ in recent:
             for name, value in zip(names, values, strict=False):
                 if not math.isfinite(value) and name not in self._ignored:
@@ -62,16 +63,17 @@ class FiniteWatch:
         Raises:
             NonFinite: a parameter is not finite, where `stops` is set.
         """
-        for key, module in modules.items() if self._stops else ():
-            for name, parameter in module.named_parameters(prefix=key):
-                if not torch.isfinite(parameter).all():
+        for key, module in modules.items() if self.stops else ():
+            are_finite = {name: torch.isfinite(weight).all() for name, weight in module.named_parameters(prefix=key)}
+            for name, is_finite in are_finite.items():
+                if not is_finite:
                     message = f"step {when['step']}: the parameter {name} is not finite, though no step reported it."
                     raise NonFinite(message, when | {"name": name})
 
     def _found(self, when: dict[str, Any], name: str, value: float) -> None:
         rates = ", ".join(f"{rate} {number:.4g}" for rate, number in when["learning_rates"].items())
         message = f"step {when['step']} (batch {when['batch']} of epoch {when['epoch']}, {rates}): {name} is {value}."
-        if self._stops:
+        if self.stops:
             raise NonFinite(message, when | {"name": name, "value": str(value)})
         if not self._has_warned:
             log.warning("%s Going on, and telling it once.", message)

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from utils.batch import batch_size
+from utils.batch import tensors
 from utils.errors import RunError
 
 
@@ -16,9 +16,10 @@ def explain_memory(error: BaseException, batch: Any, step: int) -> None:
     """
     if is_out_of_memory(error):
         reason = " ".join(str(error).split())[:300]
+        size = next((len(tensor) for tensor in tensors(batch) if tensor.dim()), 1)
         raise RunError(
-            f"step {step}: out of memory with a batch of {batch_size(batch)}: {reason}\n"
-            f"Try a smaller batch (--bs {max(1, batch_size(batch) // 2)}), a smaller model, or another device (-d)."
+            f"step {step}: out of memory with a batch of {size}: {reason}\n"
+            f"Try a smaller batch (--bs {max(1, size // 2)}), a smaller model, or another device (-d)."
         ) from error
 
 

@@ -73,15 +73,13 @@ def _names_in_training(trainer: BaseTrainer) -> set[str]:
 def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: str) -> set[str]:
     """The names of the scalars that come out of a step, on the batch that is next in a split."""
     batches = trainer.run.batches[split]
-    position = batches.state_dict()
     trainer.metrics.reset()
-    result = trainer.result_of(step, next(batches.epoch(1)))
+    result = trainer.result_of(step, batches.trial())
     if not isinstance(result, StepResult):
         raise TypeError(f"{step.__qualname__} returns a {type(result).__name__}. Return StepResult(means, count).")
     computed = scalars_and_matrices(trainer.metrics.compute())
     _check_metrics(trainer)
     trainer.metrics.reset()
-    batches.load_state_dict(position)
     return set(result.means) | {name for name, value in computed.items() if isinstance(value, float)}
 
 

@@ -20,6 +20,7 @@ from utils.paths import shown_path
 from utils.run_dir import FAILURE
 
 log = logging.getLogger(__name__)
+NOTHING = "All is finite up to step {step} this time. Was it another device, or other versions or settings?"
 
 
 def replay(trainer: BaseTrainer, run: str) -> None:
@@ -37,20 +38,24 @@ def replay(trainer: BaseTrainer, run: str) -> None:
         raise UserError(f"{shown_path(run_dir)}: has no {FAILURE}: the run has met nothing to repeat.") from None
     log.info("Training from step %d to step %d, where %s was not finite.", trainer.step, step, name)
     magnifier = _Magnifier(trainer)
+    trainer.watch.stops = True  # whatever the config says
     try:
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")  # one of them is torch's, with the line of the forward pass
             trainer.train(_Replay(trainer.step, step, magnifier), Writers())
+            raise RunError(NOTHING.format(step=trainer.step))
     except NonFinite as failure:
         found = magnifier.found or f"every module's output is finite, so it begins after them: {failure}"
+        step = failure.record["step"]
     except RuntimeError as error:
         if "returned nan values" not in str(error):
             raise
         forward = "".join(str(warning.message) for warning in heard if "forward call" in str(warning.message))
         found = magnifier.found or f"in the backward pass: {error}\n{forward}"
+        step = trainer.step + 1
     finally:
         magnifier.put_away()
-    log.info("Step %d: %s", trainer.step + 1 if trainer.step < step else trainer.step, found)
+    log.info("Step %d: %s", step, found)
 
 
 class _Replay(Checkpoints):
@@ -63,8 +68,8 @@ class _Replay(Checkpoints):
 
     def _prepare(self, step: int) -> None:
         if step == self._last:
-            raise RunError(f"All is finite up to step {step} this time. Was it another device, or other versions?")
-        if step == self._last - 1:
+            raise RunError(NOTHING.format(step=step))
+        if step >= self._last - 2:  # what spoils the weights in one step is in the loss of the next
             self._magnifier.take()
 
     def end_step(self, state: State, step: int) -> None:
@@ -95,6 +100,8 @@ class _Magnifier:
         self.found = ""
 
     def take(self) -> None:
+        if self._put_away:
+            return
         torch.autograd.set_detect_anomaly(True)
         for name, module in self._modules.items():
             before = module.register_forward_pre_hook(self._look_before(name), with_kwargs=True)

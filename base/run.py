@@ -18,6 +18,9 @@ class Batches(Protocol):
     def epoch(self, steps: int | None = None) -> Iterator[Any]:
         """The next `steps` batches, or one pass."""
 
+    def trial(self) -> Any:
+        """A batch to try a step on; the position stays."""
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...

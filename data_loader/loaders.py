@@ -17,8 +17,8 @@ from torch.utils.data import (
 )
 
 from data_loader.repeatable import Fetcher, Order, Reader, isolated
-from data_loader.workers import batches_of
-from utils.errors import ConfigError
+from data_loader.workers import POLL_SECONDS, batches_of
+from utils.errors import BatchError, ConfigError
 from utils.options import LoaderOptions
 from utils.seed import derived_seed
 from utils.signals import ignore_stop_signals
@@ -59,7 +59,7 @@ def _indexed_batches(dataset: Any, split: str, seed: str, options: LoaderOptions
         raise ConfigError(f"data_loader: {len(dataset)} training samples give no batch of {options.batch_size}.")
     fetcher = Fetcher(dataset, getattr(dataset, "collate", default_collate))
     loader = DataLoader(fetcher, sampler=order, batch_size=None, collate_fn=_as_it_is, **_for_torch(options))
-    return Batches(loader, order, split, seed, len(dataset))
+    return Batches(loader, order, split, seed, len(dataset), _seconds(options))
 
 
 def _index_batches(
@@ -96,7 +96,8 @@ def _iterable_batches(dataset: Any, split: str, seed: str, options: LoaderOption
         drop_last=options.drop_last and split == "train" and is_batching,
         **_for_torch(options),
     )
-    return Batches(loader, None, split, seed, len(dataset) if isinstance(dataset, Sized) else None)
+    samples = len(dataset) if isinstance(dataset, Sized) else None
+    return Batches(loader, None, split, seed, samples, _seconds(options))
 
 
 def _for_torch(options: LoaderOptions) -> dict[str, Any]:
@@ -106,11 +107,15 @@ def _for_torch(options: LoaderOptions) -> dict[str, Any]:
         "pin_memory": torch.cuda.is_available() if options.pin_memory is None else options.pin_memory,
         "prefetch_factor": options.prefetch_factor,
         "persistent_workers": options.persistent_workers,
-        "timeout": (WORKER_SECONDS if options.timeout is None else options.timeout) if options.num_workers else 0,
+        "timeout": POLL_SECONDS if options.num_workers else 0,
         "worker_init_fn": ignore_stop_signals,
         "multiprocessing_context": options.multiprocessing_context,
         "generator": torch.Generator(),  # else the workers' seeds are drawn from the global one, now and then
     }
+
+
+def _seconds(options: LoaderOptions) -> float:
+    return WORKER_SECONDS if options.timeout is None else options.timeout
 
 
 class Batches:
@@ -120,8 +125,11 @@ class Batches:
     loading what was passed over (iterable data sets, which know no positions, are read again up to it).
     """
 
-    def __init__(self, loader: DataLoader[Any], order: Order | None, split: str, seed: str, samples: int | None):
+    def __init__(
+        self, loader: DataLoader[Any], order: Order | None, split: str, seed: str, samples: int | None, seconds: float
+    ):
         self._loader = loader
+        self._seconds = seconds
         self._order = order
         self._split = split
         self._seed = seed
@@ -158,32 +166,43 @@ class Batches:
                 return
 
     def state_dict(self) -> dict[str, Any]:
-        return {"passes": self._passes, "taken": self._taken, "samples": self._samples}
+        workers = self._loader.num_workers if self._order is None else None  # who deal a stream out among themselves
+        return {"passes": self._passes, "taken": self._taken, "samples": self._samples, "workers": workers}
+
+    def trial(self) -> Any:
+        """The first batch of the pass, to try a step on; the position stays."""
+        position = self.state_dict()
+        self.load_state_dict(position | {"taken": 0})
+        batch = next(self.epoch(1))
+        self.load_state_dict(position)
+        return batch
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         self._passes, self._taken = state["passes"], state["taken"]
-        if (before := state.get("samples")) != self._samples and before is not None:
-            log.warning(
-                "dataset: %s samples in %r, %d when the checkpoint was made: the resume is not exact.",
-                self._samples, self._split, before,
-            )  # fmt: skip
+        for name, now in self.state_dict().items():
+            if name in ("samples", "workers") and state.get(name, now) != now:
+                log.warning(
+                    "dataset: %d %s for %r now, %d when the checkpoint was made: the resume is not exact.",
+                    now, name, self._split, state[name],
+                )  # fmt: skip
         self._iterator = None
 
     def _open_pass(self) -> Iterator[Any]:
         where = f"the {self._split} samples, pass {self._passes + 1}"
         if self._order is not None:
             self._order.start(self._passes, self._taken)
-            return batches_of(self._loader, where, self._taken)
+            return batches_of(self._loader, where, self._taken, self._seconds)
         pass_seed, reader = f"{self._seed}/{self._passes}", cast(Reader, self._loader.dataset)
         self._loader.generator.manual_seed(derived_seed(pass_seed))  # the workers' seeds come from it
         reader.set_epoch(self._passes)
-        iterator = batches_of(self._loader, where, 0)
+        iterator = batches_of(self._loader, where, 0, self._seconds)
         if self._loader.num_workers == 0:
             iterator = isolated(iterator, pass_seed)
         if self._taken:
             log.info("Reading %d batches again to reach the one where the run stopped.", self._taken)
-        for _ in range(self._taken):
-            next(iterator)
+        for number in range(self._taken):
+            if next(iterator, None) is None:
+                raise BatchError(f"{where}: ends after {number} batches; {self._taken} had been read before.")
         return iterator
 
 

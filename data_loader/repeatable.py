@@ -71,7 +71,7 @@ class Fetcher(Dataset[Any]):
                 samples = self._fetch(indices)
             # torch's own subsets answer __getitems__ with a list of samples; anything else is a batch already.
             batch = self._collate(samples) if isinstance(samples, list) else samples
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return Failure(f"{self._culprit(seed, indices)}: {described(error)}")
         return _shared(batch)
 
@@ -86,7 +86,7 @@ class Fetcher(Dataset[Any]):
             try:
                 with seeded(seed):
                     self._fetch([index])
-            except Exception:
+            except (Exception, SystemExit):
                 return f"sample {index}"
         shown = ", ".join(map(str, indices[:8])) + ", ..." * (len(indices) > 8)
         return f"one of the samples {shown}, or their collation into a batch"
@@ -107,7 +107,7 @@ class Reader(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         try:
             yield from self._dataset
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             yield from repeat(Failure(described(error)))  # more than once: the last samples may make no batch
 
     def collate(self, samples: list[Any]) -> Any:
@@ -135,7 +135,7 @@ def _shared(batch: Any) -> Any:
     return batch
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """The error with the lines of code that led to it, without those of this project's loading."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) != Path(__file__)]
     lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-5:]]

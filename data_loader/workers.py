@@ -1,32 +1,40 @@
 """A loader's worker processes: what a run says when one dies or hangs, and that none outlives the run."""
 
 import atexit
-import multiprocessing
 import signal
 import threading
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from data_loader.repeatable import Failure, described
-from utils.errors import BatchError
+from utils.errors import BatchError, Stopped
+from utils.signals import raise_if_asked
 
-_started: set[BaseProcess] = set()
+POLL_SECONDS = 1.0  # between two looks at the signals while a batch does not come
+_started: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
 
 
-def batches_of(loader: DataLoader[Any], where: str, first: int) -> Iterator[Any]:
+def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) -> Iterator[Any]:
     """The loader's batches, numbered from `first` in messages. `where`: what they are batches of.
+
+    `seconds`: how long a worker may take for a batch; 0 for ever. The loader's own timeout is `POLL_SECONDS`.
 
     Raises:
         BatchError: a sample cannot be loaded, or a worker has died or hangs.
+        Stopped: a signal came while a batch was waited for.
     """
-    before = set(multiprocessing.active_children())
-    iterator = _opened(loader)
-    workers = set(multiprocessing.active_children()) - before
+    try:
+        iterator = _opened(loader)
+    except OSError as error:  # no more processes, or open files
+        raise BatchError(f"{where}: no worker can be started: {described(error)}") from error
+    workers = set(getattr(iterator, "_workers", ()))
     _started.update(workers)
-    return _explained(iterator, workers, where, first)
+    return _explained(iterator, workers, where, first, seconds)
 
 
 def _opened(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -41,30 +49,49 @@ def _opened(loader: DataLoader[Any]) -> Iterator[Any]:
     return iterator
 
 
-def _explained(iterator: Iterator[Any], workers: set[BaseProcess], where: str, number: int) -> Iterator[Any]:
+def _explained(
+    iterator: Iterator[Any], workers: set[BaseProcess], where: str, number: int, seconds: float
+) -> Iterator[Any]:
     while True:
         number += 1
         try:
-            batch = next(iterator)
+            batch = _next(iterator, seconds)
         except StopIteration:
             return
-        except Exception as error:
-            raise BatchError(f"{where}, batch {number}: {_reason(error, workers)}") from error
+        except BaseException as error:
+            reason = _reason(error, workers)
+            _kill(workers)  # or torch would wait five seconds for each that hangs
+            if not isinstance(error, Exception) or isinstance(error, Stopped):
+                raise
+            raise BatchError(f"{where}, batch {number}: {reason}") from error
         if isinstance(batch, Failure):
             raise BatchError(f"{where}, batch {number}: {batch.message}")
         yield batch
 
 
-def _reason(error: Exception, workers: set[BaseProcess]) -> str:
-    text = str(error)
-    if text.startswith("DataLoader timed out"):
+def _next(iterator: Iterator[Any], seconds: float) -> Any:
+    """The next batch; every now and then, while it does not come, a look at the signals."""
+    start = time.monotonic()
+    while True:
+        try:
+            return next(iterator)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader timed out"):
+                raise
+            raise_if_asked()
+            if seconds and time.monotonic() - start >= seconds:
+                raise TimeoutError(f"no batch within {seconds:g} seconds") from error
+
+
+def _reason(error: BaseException, workers: set[BaseProcess]) -> str:
+    if isinstance(error, TimeoutError) and workers:
         return (
-            f"{text}: a worker hangs. Look for what it waits for with --set data_loader.num_workers=0, or give it more "
-            "time: data_loader.timeout."
+            f"{error}: a worker hangs. Look for what it waits for with --set data_loader.num_workers=0, "
+            "or give it more time: data_loader.timeout."
         )
-    for worker in workers:
+    for worker in workers if isinstance(error, (OSError, EOFError, RuntimeError)) else ():
         worker.join(0.2)  # the connection to one that dies breaks just before its end
-    if ends := [f"{worker.pid} {_end_of(worker)}" for worker in workers if worker.exitcode]:
+    if ends := [f"{worker.pid} {_end_of(worker)}" for worker in workers if worker.exitcode is not None]:
         return (
             f"a worker process has died ({', '.join(ends)}). Often the system kills it for want of memory, or /dev/shm "
             "is full: try a smaller data_loader.batch_size or prefetch_factor, or --set data_loader.num_workers=0."
@@ -77,9 +104,13 @@ def _end_of(worker: BaseProcess) -> str:
     return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
+def _kill(workers: Iterable[BaseProcess]) -> None:
+    for worker in list(workers):
+        if worker.is_alive():
+            worker.kill()
+
+
 @atexit.register
 def _kill_leftovers() -> None:
     """A worker that hangs does not hear SIGTERM, by which Python would end it before waiting for it."""
-    for worker in _started:
-        if worker.is_alive():
-            worker.kill()
+    _kill(_started)

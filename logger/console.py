@@ -8,12 +8,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.errors import RunError, Stopped, UserError
+
 
 class _ScreenHandler(logging.Handler):
     """Prints above a progress bar, not through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):  # a closed terminal or pipe ends the messages, not the run; the log file goes on
+        if sys.stdout is None:  # a command may be started without one
+            return
+        with suppress(OSError, ValueError):  # a closed terminal or pipe ends the messages, not the run
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
 
@@ -39,9 +43,17 @@ def messages_to_screen() -> Iterator[None]:
 
 @contextmanager
 def messages_to_file(path: Path) -> Iterator[None]:
-    """Append messages to a file, too, while the block runs."""
-    with _handler(_FileHandler(path, encoding="utf-8"), "%(asctime)s %(levelname)s %(message)s"):
-        yield
+    """Append messages to a file, too, while the block runs, and what ends it: a bug with its traceback."""
+    handler = _FileHandler(path, encoding="utf-8")
+    with _handler(handler, "%(asctime)s %(levelname)s %(message)s"):
+        try:
+            yield
+        except BaseException as error:
+            is_told = isinstance(error, (UserError, RunError, Stopped))
+            trace = None if is_told else (type(error), error, error.__traceback__)
+            what = (type(error).__name__, error)
+            handler.handle(logging.LogRecord(__name__, logging.ERROR, __file__, 0, "Ended by %s: %s", what, trace))
+            raise
 
 
 @contextmanager

@@ -42,10 +42,10 @@ class RunningMeans:
         if values.dim() != 1:
             _explain(result.means)
         if names not in self._totals:
-            # float64: a float32 sum over an epoch of single items is wrong in the sixth digit. MPS has no float64.
-            dtype = torch.float32 if values.device.type == "mps" else torch.float64
-            self._totals[names] = torch.zeros(len(names) + 1, dtype=dtype, device=values.device)
+            self._totals[names] = torch.zeros(len(names) + 1, dtype=_dtype_on(values.device), device=values.device)
         totals = self._totals[names]
+        if totals.device != values.device:  # loaded from a checkpoint
+            totals = self._totals[names] = totals.to("cpu", _dtype_on(values.device)).to(values.device)
         totals[:-1].add_(values, alpha=result.count)
         totals[-1].add_(result.count)
         return values
@@ -64,9 +64,14 @@ class RunningMeans:
     def state_dict(self) -> dict[str, Any]:
         return {"totals": [(list(names), totals) for names, totals in self._totals.items()]}
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on adding to what was saved. `device`: where the steps' means are."""
-        self._totals = {tuple(names): totals.to(device) for names, totals in state["totals"]}
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on adding to what was saved."""
+        self._totals = {tuple(names): totals for names, totals in state["totals"]}
+
+
+def _dtype_on(device: torch.device) -> torch.dtype:
+    """float64: a float32 sum over an epoch of single items is wrong in the sixth digit. MPS has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _explain(means: dict[str, Any]) -> None:

@@ -67,27 +67,34 @@ def _state_of(metric: Any) -> dict[str, Any]:
     """
     if hasattr(metric, "state_dict") and not isinstance(metric, nn.Module):
         return {"own": metric.state_dict()}
-    members = vars(metric) | getattr(metric, "_modules", {})
+    members = {name: value for name, value in _members(metric).items() if name != "_computed"}  # torchmetrics' cache
     plain = {name: value for name, value in members.items() if _is_plain(value)}
     inner = {name: _state_of(value) for name, value in members.items() if isinstance(value, MetricObject)}
-    is_on_device = any(tensor.device.type != "cpu" for tensor in tensors(plain))
-    return {"plain": plain, "inner": inner, "is_on_device": is_on_device}
+    moved = [name for name, value in plain.items() if any(tensor.device.type != "cpu" for tensor in tensors(value))]
+    return {"plain": plain, "inner": inner, "moved": moved}
 
 
 def _give_state(metric: Any, state: dict[str, Any], device: torch.device) -> None:
     if "own" in state:
         metric.load_state_dict(state["own"])
         return
-    for name, value in (move(state["plain"], device) if state["is_on_device"] else state["plain"]).items():
-        setattr(metric, name, value)
+    members = _members(metric)
+    for name, value in state["plain"].items():
+        if name in members:  # nothing else: the names are a file's
+            setattr(metric, name, move(value, device) if name in state["moved"] else value)
     for name, inner in state["inner"].items():
-        _give_state(getattr(metric, name), inner, device)
+        if isinstance(members.get(name), MetricObject):
+            _give_state(members[name], inner, device)
+
+
+def _members(metric: Any) -> dict[str, Any]:
+    return vars(metric) | getattr(metric, "_modules", {})
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return all(map(_is_plain, value))
-    if isinstance(value, dict):
+    if type(value) is dict:
         return all(map(_is_plain, value.values()))
     return value is None or type(value) in (Tensor, bool, int, float, str)
 

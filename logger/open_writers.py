@@ -17,7 +17,7 @@ def open_writers(run_dir: Path, tensorboard: bool, config: dict[str, Any], epoch
         try:
             from logger.tensorboard import TensorBoardWriter
 
-            writers.append(TensorBoardWriter(run_dir, config, after_step=step))
+            writers.append(TensorBoardWriter(run_dir, config, epoch, step))
         except (ImportError, OSError) as error:
             log.warning("No TensorBoard events will be written: %s", error)
     return Writers(*writers)

@@ -22,7 +22,7 @@ class Progress:
     def __init__(self, batches: Iterable[Any], total: int | None, title: str, done: int = 0):
         self._batches = batches
         self._title = title
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._bar = tqdm(
             total=total, desc=title, unit="batch", leave=False, initial=done, disable=not self._is_terminal
         )

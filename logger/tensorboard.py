@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 class TensorBoardWriter(Writer):
     """Scalars as `loss/train` and `loss/valid`, side by side; in the tab Custom Scalars, each pair shares a chart.
 
-    `after_step`: the step that a resumed run goes on from; what was written after it is not shown.
+    `after_epoch`, `after_step`: where a resumed run goes on from; what was written after that step is not shown.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], after_step: int = 0):
+    def __init__(self, folder: Path, config: dict[str, Any], after_epoch: int = 0, after_step: int = 0):
         self._excepthook, threading.excepthook = threading.excepthook, self._without_traceback
         self._writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
         self._config = config
         self._warned_of: set[str] = set()
-        self._has_layout = after_step > 0
+        self._has_layout = after_epoch > 0
         text = json.dumps(config, indent=2, ensure_ascii=False)
         self._writer.add_text(
             "config", "\n".join("    " + line for line in text.splitlines()), after_step

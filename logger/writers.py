@@ -91,9 +91,19 @@ class JSONLWriter(Writer):
     def __init__(self, path: Path, after_epoch: int = 0):
         self._path = path
         self._unwritten = b""
-        if path.exists():
-            lines = [line for line in path.read_text().splitlines(keepends=True) if _epoch_of(line) <= after_epoch]
-            write_atomically(path, "".join(lines).encode())
+        try:
+            self._keep_lines(after_epoch)
+        except OSError as error:
+            log.warning("%s: %s. It may have lines of what is done again now.", shown_path(path), error.strerror)
+
+    def _keep_lines(self, after_epoch: int) -> None:
+        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        epochs = [_epoch_of(line) for line in lines]
+        kept = [line for line, epoch in zip(lines, epochs, strict=True) if epoch is not None and epoch <= after_epoch]
+        if len(kept) < after_epoch:
+            log.warning("%s has the values of %d epochs out of %d.", shown_path(self._path), len(kept), after_epoch)
+        if len(kept) < len(lines):
+            write_atomically(self._path, b"".join(kept))
 
     def epoch(self, values: dict[str, float]) -> None:
         self._unwritten += to_json(values).encode() + b"\n"
@@ -114,8 +124,10 @@ def to_json(values: dict[str, float]) -> str:
     return json.dumps({name: value if math.isfinite(value) else None for name, value in values.items()})
 
 
-def _epoch_of(line: str) -> float:
+def _epoch_of(line: bytes) -> int | None:
+    """None for a line that is damaged, or was cut off by a crash."""
     try:
-        return json.loads(line)["epoch"]
+        epoch = json.loads(line)["epoch"]
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line cut off by a crash belongs to no finished epoch
+        return None
+    return epoch if isinstance(epoch, int) else None

@@ -44,7 +44,7 @@ def test_a_run_directory_holds_what_the_contract_says(project):
     (events,) = run.glob("events.out.tfevents.*")
     files = {path.name for path in run.iterdir()} - {events.name}
     assert files == {
-        "config.json", "environment.json", "train.log", "metrics.jsonl",
+        "config.json", "environment.json", "train.log", "metrics.jsonl", ".lock",
         "last.pth", "model_best.pth", "checkpoint-epoch1.pth", "checkpoint-epoch2.pth",
     }  # fmt: skip
     assert "val_loss" in (run / "metrics.jsonl").read_text()
@@ -123,7 +123,7 @@ def test_what_a_kill_in_mid_save_leaves_behind_is_cleaned_up(project):
     run = project.train()
     (run / ".last.pth.tmp").write_bytes(b"half")
     project.resume(run, "--set", "trainer.epochs=3")
-    assert not list(run.glob(".*"))
+    assert not list(run.glob(".*.tmp"))
 
 
 def test_the_best_has_its_name_before_the_last_one_knows_of_it(project, monkeypatch):

@@ -3,78 +3,20 @@
 The signals are real ones, which the process sends to itself.
 """
 
-import os
 import signal
 
 import pytest
 import torch
-from conftest import assert_same, load, metrics_of
+from conftest import EPOCHS, STEPS, Interrupting
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import IterableDataset, get_worker_info
 
 import data_loader.datasets
 import model.metric
-import train as train_script
-import trainer.trainer
 from base.base_trainer import BaseTrainer, StepResult
 from data_loader.datasets import Digits
 from model.metric import ConfusionMatrix
-
-AUGMENTED = {"type": "Digits", "args": {"train_transform": [{"type": "RandomShift", "args": {"padding": 1}}]}}
-EPOCHS, STEPS = 2, 5  # with batches of 256
-
-
-class Interrupting(trainer.trainer.Trainer):
-    """Sends its process a signal in one step of the training or of the validation."""
-
-    stop_at = None
-    in_validation = False
-    signal = signal.SIGTERM
-
-    def train_step(self, batch):
-        self.interrupt(self.step + 1, in_validation=False)
-        return super().train_step(batch)
-
-    def valid_step(self, batch):
-        self.interrupt(self.step, in_validation=True)
-        return super().valid_step(batch)
-
-    def interrupt(self, step, in_validation):
-        has_begun = hasattr(self, "_checkpoints")  # not in the trial step before the run
-        if has_begun and step == self.stop_at and in_validation == self.in_validation:
-            os.kill(os.getpid(), self.signal)
-
-
-@pytest.fixture
-def run_with_stops(project, write_into, monkeypatch):
-    """Train without a stop; train with stops at these steps, resumed after each; compare."""
-
-    def run(*stops, trainer_class=Interrupting, in_validation=False, batch_size=256, **sections):
-        write_into(trainer.trainer, trainer_class)
-        monkeypatch.setattr(trainer_class, "in_validation", in_validation)
-        settings = {"type": trainer_class.__name__, "epochs": EPOCHS} | sections.pop("trainer", {})
-        loader = {"batch_size": batch_size} | sections.pop("data_loader", {})
-        sections = {"dataset": AUGMENTED} | sections | {"trainer": settings, "data_loader": loader}
-        monkeypatch.setattr(trainer_class, "stop_at", None)
-        whole = project.train(**sections)
-        config = project.write_config(**sections)
-        for stop in stops:
-            monkeypatch.setattr(trainer_class, "stop_at", stop)
-            auto = [] if stop == stops[0] else ["-r", "auto"]
-            code, out, err = project.command(train_script, "-c", config, *auto)
-            assert code == 128 + trainer_class.signal, out + err
-            stopped = project.run_dirs()[-1]
-            assert load(stopped / "last.pth")["step"] == stop
-        monkeypatch.setattr(trainer_class, "stop_at", None)
-        out = project.resume(stopped)
-        assert len(project.run_dirs()) == 2
-        for name in ("last.pth", "model_best.pth"):
-            assert_same(load(whole / name), load(stopped / name))
-        assert metrics_of(whole) == metrics_of(stopped)
-        return out
-
-    return run
 
 
 @pytest.mark.parametrize("step", range(1, EPOCHS * STEPS))

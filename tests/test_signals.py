@@ -124,7 +124,7 @@ def test_two_interrupts_stop_at_once_and_leave_the_checkpoint_before(project, wr
     assert code == 130 and "Stopped at once." in err
     (run,) = project.run_dirs()
     assert load(run / "last.pth")["step"] == 5
-    assert not list(run.glob(".*"))
+    assert not list(run.glob(".*.tmp"))
 
 
 def test_a_signal_while_saving_waits_for_the_end_of_the_save(project, write_into, monkeypatch):

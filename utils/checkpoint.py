@@ -4,6 +4,7 @@ import io
 import pickle
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from utils.paths import shown_path
 from utils.seal import is_intact, write_sealed
 
 FORMAT = 2  # 1 had no seal, and no position within an epoch
+MOST_NODES = 5_000_000  # values in a checkpoint
 _KEYS = ("epoch", "step", "model", "monitor", "batches", "rng", "config")
 
 
@@ -37,8 +39,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: no such file; it is damaged; or it holds more than tensors and plain values.
     """
     try:
-        is_sealed = _is_sealed(path)
+        is_sealed = _check_bytes(path)
         checkpoint = _load(path)
+        _check_size(checkpoint, path.stat().st_size)
     except FileNotFoundError:
         raise CheckpointError(f"{shown_path(path)}: no such checkpoint.") from None
     except Exception as error:  # whatever a parser may meet in bytes that anybody may have written
@@ -61,7 +64,7 @@ def _unusable(path: Path, reason: str) -> CheckpointError:
     )
 
 
-def _is_sealed(path: Path) -> bool:
+def _check_bytes(path: Path) -> bool:
     """Check all that a file says about itself; whether it has a seal, as every checkpoint of ours."""
     intact = is_intact(path)
     if intact is False:
@@ -75,6 +78,19 @@ def _is_sealed(path: Path) -> bool:
             if intact is None and archive.testzip() is not None:
                 raise _Damaged("a checksum in it does not match")
     return intact is True
+
+
+def _check_size(content: Any, file_size: int) -> None:
+    """Refuse what a small file makes large: one number seen as a huge tensor, lists that hold each other many times."""
+    left, size, nodes = [content], 0, 0
+    while left:
+        item, nodes = left.pop(), nodes + 1
+        if isinstance(item, torch.Tensor):
+            size += item.numel() * item.element_size() if item.layout is torch.strided else 0
+        elif isinstance(item, (dict, list, tuple, set)):
+            left.extend(item.values() if isinstance(item, dict) else item)
+        if nodes > MOST_NODES or size > max(16 * file_size, 1 << 26):
+            raise _Damaged("it unpacks to more than it is")
 
 
 def _load(source: Path | io.BytesIO) -> Any:
@@ -98,16 +114,20 @@ def load_training_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{shown_path(path)}: has format {checkpoint['format']}; this version reads up to {FORMAT}. Update it."
         )
+    wrong = [key for key in ("config", "monitor", "batches", "rng") if not isinstance(checkpoint.get(key, {}), dict)]
+    wrong += [key for key in ("epoch", "step") if not isinstance(checkpoint.get(key, 0), int)]
+    if wrong:
+        raise CheckpointError(f"{shown_path(path)}: has something else than a run's own values in {', '.join(wrong)}.")
     if missing := [key for key in _KEYS if key not in checkpoint]:
         raise CheckpointError(f"{shown_path(path)}: lacks {', '.join(missing)}: a resume would not be exact.")
     return checkpoint
 
 
-def load_into(name: str, stateful: Stateful, state: dict[str, Any], source: str) -> None:
-    """Give a part its state; what does not fit is one message, with what each side has."""
+def load_into(name: str, load: Callable[[Any], Any], state: Any, source: str) -> None:
+    """Give a part its state, by its `load_state_dict`; what does not fit is one message, with what each side has."""
     try:
-        stateful.load_state_dict(state)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        load(state)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{source}: its {name!r} does not fit this config's: {reason}") from error
 
@@ -119,7 +139,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], names: list[str]) -> No
     another order, it would count on a best one that is not there.
 
     Raises:
-        OSError: it could not be written; what stood under these names before is untouched.
+        OSError: it could not be written; what stood under the last name before is untouched.
     """
     write_under_names(
         [folder / name for name in names], lambda file: write_sealed(file, lambda sink: torch.save(state, sink))

@@ -9,7 +9,8 @@ from utils.batch import tensors
 
 def why_not_written(error: OSError, folder: Path, content: Any) -> str:
     """The system's reason, which disk it was, how much was needed there, and how much there is."""
-    needed = readable_size(sum(tensor.nbytes for tensor in tensors(content)))
+    size = sum(tensor.nbytes for tensor in tensors(content))
+    needed = f"more than {readable_size(size)} needed, " if size else ""
     disk = folder.absolute()
     while not disk.is_mount() and disk != disk.parent:
         disk = disk.parent
@@ -17,7 +18,7 @@ def why_not_written(error: OSError, folder: Path, content: Any) -> str:
         free = readable_size(shutil.disk_usage(disk).free)
     except OSError:
         free = "an unknown size"
-    return f"{error.strerror or error}: more than {needed} needed, {free} free on the disk at {disk}"
+    return f"{error.strerror or error}: {needed}{free} free on the disk at {disk}"
 
 
 def readable_size(size: float) -> str:

@@ -1,6 +1,7 @@
 """Errors that are told in one message, and how a command ends on each."""
 
 import difflib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -61,6 +62,9 @@ def exit_code_of(command: Callable[[], None]) -> int:
         return 2 if isinstance(error, UserError) else 1
     except Stopped as stop:
         return 128 + stop.by
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes there
+        return 1
     except KeyboardInterrupt:
         print("Stopped at once.", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.paths import shown_path
-from utils.run_dir import LOG
+from utils.run_dir import LOCK
 
 _FAR_BYTE = 1 << 30  # Windows locks out readers of the bytes locked: none are there
 
 
 class RunLock:
-    """`with RunLock() as lock: lock.take(run_dir)`. The lock lies on the run's log file and ends with the process.
+    """`with RunLock() as lock: lock.take(run_dir)`. The lock lies on a file there, and ends with the process.
 
     It is one of POSIX's record locks, which belong to a process: a loader's workers, which outlive a killed run by some
     seconds, do not hold it.
@@ -38,23 +38,23 @@ class RunLock:
             UserError: another process trains there; or nothing can be written there.
         """
         try:
-            descriptor = os.open(run_dir / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UserError(f"{shown_path(run_dir)}: cannot be written to: {error.strerror}.") from None
         self._descriptors.append(descriptor)
-        if not _is_locked(descriptor):
+        if not _try_lock(descriptor):
             raise UserError(
                 f"{shown_path(run_dir)}: another process is training there; environment.json says which, on which host."
             )
         return run_dir
 
 
-def _is_locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     """Try to lock the open file; whether it is ours now. Where the file system knows no locks, it always is."""
     try:
         import fcntl
     except ImportError:
-        return _is_locked_on_windows(descriptor)
+        return _try_on_windows(descriptor)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _FAR_BYTE)
     except (BlockingIOError, PermissionError):  # POSIX allows either
@@ -64,7 +64,7 @@ def _is_locked(descriptor: int) -> bool:
     return True
 
 
-def _is_locked_on_windows(descriptor: int) -> bool:
+def _try_on_windows(descriptor: int) -> bool:
     import msvcrt
 
     os.lseek(descriptor, _FAR_BYTE, os.SEEK_SET)

@@ -8,20 +8,26 @@ from typing import Any
 
 from utils.checkpoint import CheckpointError
 from utils.config import Config, changed_keys, load_config, override
-from utils.errors import ConfigError
+from utils.errors import ConfigError, UserError
 from utils.lock import RunLock
-from utils.options import RunOptions
+from utils.options import RunOptions, parse_monitor
 from utils.paths import project_path, shown_path
 from utils.plan import Plan, make_plan, with_defaults
 from utils.run_checkpoints import open_checkpoint
-from utils.run_dir import CONFIG, is_run_dir
+from utils.run_dir import CONFIG, LOG, is_run_dir
 
 AUTO = "auto"
 Source = tuple[Plan, dict[str, Any] | None, Path | None]
 log = logging.getLogger(__name__)
 
 
-def read_source(config_path: str | None, resume_path: str | None, assignments: Sequence[str], lock: RunLock) -> Source:
+def read_source(
+    config_path: str | None,
+    resume_path: str | None,
+    assignments: Sequence[str],
+    lock: RunLock,
+    init_from: str | None = None,
+) -> Source:
     """The plan; and, to go on with a run, the checkpoint and its file. The run's directory is locked then.
 
     Raises:
@@ -29,13 +35,21 @@ def read_source(config_path: str | None, resume_path: str | None, assignments: S
     """
     if config_path is not None:
         plan = make_plan(override(load_config(config_path), assignments))
-        return (plan, *_run_of(plan, lock)) if resume_path == AUTO else (plan, None, None)
+        found = _run_of(plan, lock) if resume_path == AUTO else (None, None)
+        if init_from and found[1] is not None:
+            log.warning("--init-from is not used: there is a run to go on with, from its own weights.")
+        return plan, *found
     assert resume_path is not None, "argparse asks for one of them"
     path = Path(resume_path).expanduser().absolute()
     folder = path if path.is_dir() else path.parent
     if is_run_dir(folder):
         lock.take(folder)
     file, checkpoint = open_checkpoint(path)
+    if not is_run_dir(folder) and (folder / LOG).is_file():
+        raise CheckpointError(
+            f"{shown_path(folder / CONFIG)}: is missing. The checkpoints hold a copy: "
+            f"the entry 'config' of {shown_path(file)}."
+        )
     if not is_run_dir(folder):
         raise CheckpointError(
             f"{shown_path(file)}: lies in no run directory, so there is no run to continue. "
@@ -50,31 +64,43 @@ def _run_of(plan: Plan, lock: RunLock) -> tuple[dict[str, Any] | None, Path | No
     """Of the runs that this plan could go on with, the newest unfinished one; else the newest; else none."""
     finished: tuple[dict[str, Any] | None, Path | None] = None, None
     for run_dir in _runs_of(plan):
-        if changed := refused_keys(load_config(run_dir / CONFIG), plan.config):
+        try:
+            changed = refused_keys(load_config(run_dir / CONFIG), plan.config)
+        except UserError as error:
+            if finished[1] is None:  # it may be the one to go on with
+                raise UserError(f"{error} Mend it, or move {shown_path(run_dir)} elsewhere to start anew.") from None
+            log.warning("%s It is passed over.", error)
+            continue
+        if changed:
             log.info("%s has another config (%s) and is left alone.", shown_path(run_dir), ", ".join(changed))
             continue
-        if not any(run_dir.glob("*.pth")):
-            continue  # killed before its first step
         lock.take(run_dir)
         file, checkpoint = open_checkpoint(run_dir)
         if not _is_finished(checkpoint, plan.run_options):
             return checkpoint, file
         lock.release()
+        log.info("%s is finished.", shown_path(run_dir))
         if finished[1] is None:
             finished = checkpoint, file
+    if finished[1] is not None:
+        lock.take(finished[1].parent)
     return finished
 
 
 def _runs_of(plan: Plan) -> Iterator[Path]:
-    """The run directories of the plan's name, the newest first."""
+    """The run directories of the plan's name that hold a checkpoint, the newest first."""
     parent = project_path(plan.run_options.save_dir) / plan.config["name"]
-    runs = [folder for folder in parent.iterdir() if is_run_dir(folder)] if parent.is_dir() else []
+    runs = [folder for folder in parent.iterdir() if any(folder.glob("*.pth"))] if parent.is_dir() else []
     yield from sorted(runs, key=lambda folder: [int(part) for part in re.findall(r"\d+", folder.name)], reverse=True)
 
 
 def _is_finished(checkpoint: dict[str, Any], options: RunOptions) -> bool:
-    waited, patience = checkpoint["monitor"]["epochs_without_improvement"], options.early_stop
-    return checkpoint["epoch"] >= options.epochs or (patience is not None and waited >= patience)
+    monitor, patience = checkpoint["monitor"], options.early_stop
+    if checkpoint.get("epoch_so_far"):
+        return False
+    is_same_rule = (monitor.get("mode"), monitor.get("name")) == parse_monitor(options.monitor)
+    is_patience_over = patience is not None and is_same_rule and monitor["epochs_without_improvement"] >= patience
+    return checkpoint["epoch"] >= options.epochs or is_patience_over
 
 
 def saved_config(checkpoint_path: Path, checkpoint: dict[str, Any], assignments: Sequence[str]) -> Config:

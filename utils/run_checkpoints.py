@@ -58,11 +58,20 @@ def _newest_good(folder: Path, prefer: str) -> tuple[Path, dict[str, Any]]:
             break
     if newest is None:
         raise _nothing_good(folder, errors)
+    if prefer == BEST and newest[0].name != BEST:
+        newest = _of_the_best_epoch(folder, newest)
     for damage in errors:
         log.warning("%s", damage)
-    if errors:
+    if errors or (newest[0].name != prefer == BEST and newest[1]["monitor"].get("best_values")):
         log.warning("Taking %s instead, of epoch %d, step %d.", newest[0].name, newest[1]["epoch"], newest[1]["step"])
     return newest
+
+
+def _of_the_best_epoch(folder: Path, newest: tuple[Path, dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint of the epoch that the newest one knows as the best, if it is still there; else the newest."""
+    epoch = newest[1]["monitor"].get("best_values", {}).get("epoch", 0)
+    file = folder / numbered_name(EPOCH, int(epoch))
+    return (file, load_training_checkpoint(file)) if _epoch_in(file) == epoch else newest
 
 
 def _files(folder: Path, prefer: str) -> Iterator[Path]:
@@ -99,7 +108,7 @@ def load_weights(module: Stateful, path: str | Path) -> None:
     for prefix in ("module.", "_orig_mod.", "module."):  # of programs that saved a DataParallel or compiled module
         if all(name.startswith(prefix) for name in state):
             consume_prefix_in_state_dict_if_present(state, prefix)
-    load_into("model", module, state, shown_path(file))
+    load_into("model", module.load_state_dict, state, shown_path(file))
 
 
 def keep_newest(folder: Path, count: int | None) -> None:
@@ -112,7 +121,10 @@ def keep_newest(folder: Path, count: int | None) -> None:
 
 def drop_later(folder: Path, epoch: int, step: int) -> None:
     """Going on from there, delete the checkpoints of what came later, and what a kill left half-written."""
-    for file in [*_numbered(folder, EPOCH, epoch), *_numbered(folder, STEP, step), *temporary_files(folder)]:
+    later = [*_numbered(folder, EPOCH, epoch), *_numbered(folder, STEP, step)]
+    if later:
+        log.info("Deleting what came later: %s", ", ".join(file.name for file in later))
+    for file in [*later, *temporary_files(folder)]:
         _delete(file)
 
 

@@ -13,6 +13,7 @@ from utils.files import write_atomically
 from utils.paths import project_path
 
 CONFIG, ENVIRONMENT, LOG, METRICS = "config.json", "environment.json", "train.log", "metrics.jsonl"
+LOCK = ".lock"
 FAILURE = "failure.json"  # where a run came upon what is not finite
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # taken by Windows
@@ -47,7 +48,8 @@ def create_run_dir(save_dir: str, name: str) -> Path:
 
 
 def is_run_dir(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and (folder / ENVIRONMENT).is_file()
+    """Whether it has a config and something that only a run writes; either may be lost or deleted."""
+    return (folder / CONFIG).is_file() and any((folder / name).is_file() for name in (ENVIRONMENT, METRICS, LOG))
 
 
 def describe_run(run_dir: Path, config: Config) -> None:
@@ -58,5 +60,5 @@ def describe_run(run_dir: Path, config: Config) -> None:
         starts = json.loads(path.read_text())
     except (OSError, ValueError):
         starts = []
-    content = json.dumps([*starts, environment()], indent=2)
+    content = json.dumps([*(starts if isinstance(starts, list) else []), environment()], indent=2)
     write_atomically(path, content.encode())

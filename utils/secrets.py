@@ -1,6 +1,8 @@
 """Secrets in a config (tokens, passwords, keys): used, but written nowhere."""
 
+import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 REDACTED = "<redacted>"
@@ -10,12 +12,14 @@ _NO_SECRET = re.compile(r"(pad|unk|bos|eos|sos|mask|sep|cls|special|start|end|st
 
 
 def redacted(value: Any, key: str = "") -> Any:
-    """A copy in which every text under a key such as `token`, `password` or `api_key` reads `<redacted>`."""
+    """A copy in which whatever stands under a key such as `token`, `password` or `api_key` reads `<redacted>`."""
+    if is_secret(key) and value is not None:
+        return REDACTED
     if isinstance(value, dict):
-        return {name: redacted(item, name) for name, item in value.items()}
+        return {name: redacted(item, str(name)) for name, item in value.items()}
     if isinstance(value, list):
-        return [redacted(item, key) for item in value]
-    return REDACTED if isinstance(value, str) and is_secret(key) else value
+        return [redacted(item) for item in value]
+    return value
 
 
 def is_secret(key: str) -> bool:
@@ -23,13 +27,26 @@ def is_secret(key: str) -> bool:
     return bool(_SECRET.search(name)) and not _NO_SECRET.search(name)
 
 
-def redacted_arguments(arguments: list[str]) -> list[str]:
-    """A command line in which the VALUE of a secret's KEY=VALUE is left out."""
-    return [
-        f"{key}={REDACTED}" if equals and is_secret(key.rpartition(".")[2]) else argument
-        for argument in arguments
-        for key, equals, _ in [argument.partition("=")]
-    ]
+def redacted_arguments(arguments: Sequence[str]) -> list[str]:
+    """A command line without the values of secrets, as `KEY=VALUE`, as JSON in such a VALUE, or behind an option."""
+    shown, is_value = [], False
+    for argument in arguments:
+        shown.append(REDACTED if is_value else _redacted_argument(argument))
+        is_value = argument.startswith("-") and "=" not in argument and is_secret(argument)
+    return shown
+
+
+def _redacted_argument(argument: str) -> str:
+    key, equals, text = argument.partition("=")
+    if not equals:
+        return argument
+    if any(is_secret(part) for part in key.split(".")):
+        return f"{key}={REDACTED}"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return argument
+    return argument if redacted(value) == value else f"{key}={json.dumps(redacted(value))}"
 
 
 def missing_secrets(value: Any, where: str = "") -> list[str]:

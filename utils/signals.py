@@ -19,38 +19,44 @@ STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") i
 
 
 class StopSignals:
-    """`with StopSignals() as signals:` the handlers only take note; `raise_if_asked` follows. A second Ctrl-C does not
-    wait: it raises KeyboardInterrupt wherever the run is. Outside the block no signal is heard."""
+    """`with StopSignals():` the handlers only take note; `raise_if_asked` follows. A second Ctrl-C does not wait: it
+    raises KeyboardInterrupt wherever the run is. Outside the block no signal is heard."""
+
+    asked: signal.Signals | None = None  # signals belong to the process
 
     def __init__(self) -> None:
-        self._asked: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._is_interrupted = False
 
     def __enter__(self) -> "StopSignals":
+        StopSignals.asked = None
         if threading.current_thread() is threading.main_thread():  # no other one may set handlers
             self._before = {number: signal.signal(number, self._take_note) for number in STOPPING}
         return self
 
     def __exit__(self, *exception: object) -> None:
+        StopSignals.asked = None
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def raise_if_asked(self) -> None:
-        """Call it where the state of the run is whole.
-
-        Raises:
-            Stopped: a signal has come.
-        """
-        if self._asked is not None:
-            raise Stopped(self._asked)
-
     def _take_note(self, number: int, frame: FrameType | None) -> None:
-        if self._asked == number == signal.SIGINT:
+        if number == signal.SIGINT and self._is_interrupted:
             raise KeyboardInterrupt
-        self._asked = signal.Signals(number)
+        self._is_interrupted |= number == signal.SIGINT
+        StopSignals.asked = StopSignals.asked or signal.Signals(number)  # SLURM's SIGTERM may follow its SIGUSR1
         if number == signal.SIGINT:
             with suppress(OSError):  # not print: it may be what was interrupted
                 os.write(2, b"\nStopping after this step. Ctrl-C again stops at once, without saving.\n")
+
+
+def raise_if_asked() -> None:
+    """Call it between two steps, where the state of the run is whole.
+
+    Raises:
+        Stopped: a signal has come within the block of `StopSignals`.
+    """
+    if StopSignals.asked is not None:
+        raise Stopped(StopSignals.asked)
 
 
 def ignore_stop_signals(worker: int = 0) -> None:
