@@ -85,11 +85,25 @@ def test_auto_goes_with_a_config_and_only_auto(project, arguments):
     assert "only -r auto is allowed with -c" in project.refused(*arguments)
 
 
+def test_a_run_within_an_epoch_or_with_another_monitor_is_not_finished(project):
+    run = project.train(trainer={"epochs": 3, "save_steps": 25, "keep_last": None})
+    (run / "last.pth").unlink()
+    (run / "checkpoint-step50.pth").rename(run / "last.pth")
+    assert "Going on after step 50, within epoch 3" in auto(project)
+    constant = [{"type": "top_k_accuracy", "args": {"k": 10}, "name": "constant"}]
+    stopped = {"name": "stopped", "metrics": constant}
+    patient = {"early_stop": 2, "epochs": 9, "monitor": "max val_constant"}
+    auto(project, **stopped, trainer=patient)
+    assert "is finished: epoch 3 of 9" in auto(project, **stopped, trainer=patient)
+    assert "Going on after epoch 3" in auto(project, **stopped, trainer=patient | {"monitor": "min val_loss"})
+
+
 def test_init_from_counts_where_auto_starts_a_run(project):
     first = project.train()
     auto(project, "--init-from", first, "--set", "name=second")
     (second,) = (project.folder / "saved" / "second").iterdir()
-    auto(project, "--init-from", first, "--set", "name=second", "trainer.epochs=3")
+    out = auto(project, "--init-from", first, "--set", "name=second", "trainer.epochs=3")
+    assert "--init-from is not used: there is a run to go on with, from its own weights." in out
     assert [line["epoch"] for line in metrics_of(second)] == [1, 2, 3]
 
 

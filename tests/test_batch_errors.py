@@ -1,20 +1,28 @@
 """A sample that cannot be loaded, a worker that dies or hangs, memory that does not suffice: one message, and a run
 that goes on to the same end once it is mended."""
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
-from conftest import assert_same, load, metrics_of, run_python
+from conftest import assert_same, load, metrics_of, run_python, wait_for
 from torch.utils.data import IterableDataset
 
 import data_loader.datasets
+import data_loader.loaders as loaders_module
+import data_loader.workers as workers_module
 import model.model
 import train as train_script
 import trainer.trainer
 from data_loader.datasets import Digits
+from data_loader.loaders import make_batches
+from utils.errors import BatchError
+from utils.options import LoaderOptions
 
 BATCHES = {"batch_size": 64}
 
@@ -139,6 +147,53 @@ def test_a_worker_that_is_killed_during_a_step_does_not_break_into_it(fails_then
     fails_then_goes_on(Killing, 200, 1, trainer={"type": "Slow"}, shuffle=False)
 
 
+class Leaving(RaisingOneByOne):
+    def __getitem__(self, index):
+        if self.split == "train" and index == self.bad:
+            sys.exit(0)
+        return self.digits[index]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_leaves_the_program_is_an_error(fails_then_goes_on, workers):
+    assert ": sample 700: SystemExit: 0" in fails_then_goes_on(Leaving, 700, workers)
+
+
+def test_a_worker_that_ends_in_a_later_pass_is_noticed_soon_and_explained():
+    """Persistent workers are those of the first pass; nothing of the dead one's batches is left to be read."""
+    options = LoaderOptions(batch_size=4, num_workers=1, persistent_workers=True, prefetch_factor=1)
+    batches = make_batches(Digits("train"), "train", 0, options)
+    list(batches.epoch(400))
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    start = time.monotonic()
+    with pytest.raises(BatchError, match=r"a worker process has died \(\d+ by SIGKILL\)"):
+        list(batches.epoch(400))
+    assert time.monotonic() - start < 30
+
+
+def test_a_batch_that_takes_its_time_is_waited_for(monkeypatch):
+    class Sleepy(RaisingOneByOne):
+        def __getitem__(self, index):
+            time.sleep(1.2 if index == 5 else 0)
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(workers_module, "POLL_SECONDS", 0.5)
+    options = LoaderOptions(batch_size=4, num_workers=1, shuffle=False)
+    monkeypatch.setattr(loaders_module, "POLL_SECONDS", 0.5)
+    slow, quick = (make_batches(kind("train"), "train", 0, options) for kind in (Sleepy, RaisingOneByOne))
+    assert_same([*slow.epoch(6)], [*quick.epoch(6)])
+
+
+def test_passes_leave_no_open_files_behind():
+    batches = make_batches(Digits("valid"), "valid", 0, LoaderOptions(batch_size=64, num_workers=2))
+    list(batches.epoch())
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        list(batches.epoch())
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
 class Hanging(RaisingOneByOne):
     def __getitem__(self, index):
         if self.split == "train" and index == self.bad:
@@ -154,7 +209,6 @@ def test_a_worker_that_hangs(fails_then_goes_on):
 
 def test_ten_minutes_are_the_time_of_a_worker_where_nothing_is_said():
     from data_loader.loaders import _seconds
-    from utils.options import LoaderOptions
 
     assert _seconds(LoaderOptions(batch_size=1, num_workers=1)) == 600
     assert _seconds(LoaderOptions(batch_size=1, num_workers=1, timeout=0)) == 0
@@ -177,6 +231,23 @@ Hanging.__module__ = datasets.__name__
 datasets.Hanging = Hanging
 sys.exit(exit_code_of(lambda: train.main(sys.argv[2:])))
 """
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("number", "times", "code"), [(signal.SIGTERM, 1, 143), (signal.SIGINT, 2, 130)])
+def test_a_signal_is_heard_while_a_worker_hangs(project, number, times, code):
+    config = project.write_config(dataset="Hanging", data_loader=BATCHES | {"num_workers": 2})
+    command = [sys.executable, "-c", HANGING, os.getcwd(), "-c", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+        wait_for(lambda: list(project.folder.rglob("last.pth")) or process.poll(), "a run")
+        time.sleep(3)  # to come to the sample
+        start = time.monotonic()
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.3)
+        assert process.wait(timeout=60) == code
+    assert time.monotonic() - start < 10
+    assert load(project.run_dirs()[0] / "last.pth")["step"] > 0 or times == 2
 
 
 @pytest.mark.faults

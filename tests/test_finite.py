@@ -1,7 +1,9 @@
 """What is not finite stops a run at a step that is named, leaves the checkpoint before, and can be looked at again."""
 
+import gc
 import json
 import math
+import weakref
 
 import pytest
 import torch
@@ -13,9 +15,9 @@ import model.metric
 import model.model
 import train as train_script
 import trainer.trainer
-from base.finite import CHECK_STEPS
+from base.finite import CHECK_STEPS, FiniteWatch
 from data_loader.datasets import Digits
-from logger.means import StepResult
+from logger.means import RunningMeans, StepResult
 
 SHORT = {"epochs": 3, "log_steps": 1000}
 
@@ -199,6 +201,57 @@ def test_a_replay_of_weights_that_no_step_speaks_of(stop, project, write_into):
     run, _ = stop(trainer={"type": "Silent"})
     code, out, _ = project.command(train_script, "-r", run, "--replay")
     assert code == 0 and "Again: step 30: the parameter model.conv1.weight is not finite" in out
+
+
+class OnlyItsLoss(trainer.trainer.Trainer):
+    """Reports no gradient: what spoils the weights in one step is in the loss of the next."""
+
+    def train_step(self, batch):
+        result = super().train_step(batch)
+        return StepResult({"loss": result.means["loss"]}, result.count)
+
+
+def test_a_replay_looks_at_the_step_before_the_loss_too(stop, project, write_into):
+    write_into(trainer.trainer, OnlyItsLoss)
+    run, said = stop("InfiniteGradient", trainer={"type": "OnlyItsLoss"})
+    assert "step 31 (batch 11 of epoch 2, lr 0.001): loss is nan." in said
+    code, out, _ = project.command(train_script, "-r", run, "--replay")
+    assert code == 0 and "Step 30: in the backward pass: Function 'SqrtBackward0' returned nan values" in out
+
+
+def test_a_replay_stops_whatever_the_config_says(stop, project):
+    run, _ = stop()
+    code, out, _ = project.command(train_script, "-r", run, "--replay", "--set", "trainer.on_non_finite=warn")
+    assert code == 0 and "Step 30: the first output that is not finite" in out
+    code, _, err = project.command(train_script, "-r", run, "--replay", "--set", "trainer.epochs=1")
+    assert code == 1 and "All is finite up to step 20 this time." in err
+
+
+class Marked(torch.autograd.Function):
+    """The identity; its node in the graph holds a marker."""
+
+    class Marker:
+        pass
+
+    @staticmethod
+    def forward(ctx, value):
+        ctx.marker = Marked.Marker()
+        Marked.alive = weakref.ref(ctx.marker)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def test_no_graph_is_kept_from_step_to_step():
+    watch = FiniteWatch((), stops=True)
+    result = StepResult({"loss": Marked.apply(torch.ones((), requires_grad=True))}, 1)
+    watch.update({}, list(result.means), RunningMeans().update(result))
+    assert Marked.alive() is not None
+    del result
+    gc.collect()
+    assert Marked.alive() is None
 
 
 def test_a_replay_in_which_all_is_finite_says_so(stop, project, monkeypatch):

@@ -15,7 +15,7 @@ import test as test_script
 from data_loader.datasets import Digits
 from utils.checkpoint import save_checkpoint
 from utils.config import MOST_BYTES
-from utils.secrets import REDACTED, is_secret
+from utils.secrets import REDACTED, is_secret, redacted, redacted_arguments
 
 
 class Malicious:
@@ -181,6 +181,26 @@ def test_a_secret_is_used_but_written_nowhere(project, write_into, monkeypatch):
     code, out, _ = project.command(__import__("train"), "-c", project.folder / "config.json", "-r", "auto")
     assert code == 0 and "is finished" in out
     assert SECRET.encode() not in b"".join(path.read_bytes() for path in run.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["a.token=X"], ["a.token=<redacted>"]),
+        (["a.token.0=X"], ["a.token.0=<redacted>"]),
+        (['dataset={"args": {"token": "X"}}'], ['dataset={"args": {"token": "<redacted>"}}']),
+        (["--token", "X", "--lr", "1"], ["--token", "<redacted>", "--lr", "1"]),
+        (["--token=X"], ["--token=<redacted>"]),
+        (["-c", "a=b.json", "x=3"], ["-c", "a=b.json", "x=3"]),
+    ],
+)
+def test_a_command_line_is_written_without_them(arguments, expected):
+    assert redacted_arguments(arguments) == expected
+
+
+def test_whatever_stands_below_a_secret_is_one():
+    config = {"credentials": {"user": "u", "pass": "p"}, "token": ["a", {"x": "y"}], "password": 1234, "pad_token": "_"}
+    assert redacted(config) == dict.fromkeys(("credentials", "token", "password"), REDACTED) | {"pad_token": "_"}
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,14 @@ def slurm(tmp_path):
     return lambda job: {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": job}
 
 
+def test_the_warning_counts_where_the_end_follows_at_once(project, endless, slurm):
+    process = endless(env=slurm("4711"))
+    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert (project.folder / "asked").read_text() == "requeue 4711\n"
+
+
 def test_slurms_warning_saves_and_has_the_job_start_again(project, endless, slurm):
     process = endless(env=slurm("4711"))
     process.send_signal(signal.SIGUSR1)

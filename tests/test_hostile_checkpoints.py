@@ -1,0 +1,103 @@
+"""Sealed checkpoints whose values were made to harm: too large, of another kind, or with names of their own."""
+
+import resource
+
+import pytest
+import torch
+from conftest import load, run_python
+
+import test as test_script
+from utils.checkpoint import save_checkpoint
+
+
+@pytest.fixture
+def crafted(project):
+    """A checkpoint of a run within an epoch, changed, in that run's directory."""
+
+    def craft(change, metrics=("accuracy",)):
+        run = project.train(metrics=list(metrics), trainer={"save_steps": 7, "keep_last": None})
+        checkpoint = load(run / "checkpoint-step7.pth")
+        change(checkpoint)
+        save_checkpoint(run, checkpoint, ["crafted.pth"])
+        return run / "crafted.pth"
+
+    return craft
+
+
+def huge_view(checkpoint):
+    checkpoint["optimizer"]["state"][0]["exp_avg"] = torch.zeros(1).expand(10**11)
+
+
+def nested_lists(checkpoint):
+    nested = ["x"]
+    for _ in range(50):
+        nested = [nested, nested]
+    checkpoint["config"]["metrics"] = nested
+
+
+@pytest.mark.parametrize("change", [huge_view, nested_lists])
+def test_what_unpacks_to_more_than_it_is_is_refused(project, crafted, change):
+    path = crafted(change)
+    for script in (None, test_script):
+        message = project.refused("-r", path, script=script) if script else project.refused("-r", path)
+        assert "it unpacks to more than it is" in message
+
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from utils.checkpoint import CheckpointError, load_checkpoint
+from pathlib import Path
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28), -1))
+try:
+    load_checkpoint(Path(sys.argv[2]))
+except CheckpointError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_huge_view_takes_no_memory(crafted):
+    """In 256 MiB more than the process has."""
+    assert resource.RLIMIT_AS
+    done = run_python("-c", LIMITED, ".", crafted(huge_view))
+    assert done.returncode == 1 and "it unpacks to more than it is" in done.stderr
+
+
+def other(key, value):
+    def change(checkpoint):
+        checkpoint[key] = value
+
+    return change
+
+
+CHANGES = {
+    "config": other("config", 3),
+    "epoch": other("epoch", "two"),
+    "rng": other("rng", {"torch": 1}),
+    "monitor": other("monitor", {"mode": 3}),
+    "batches": other("batches", {}),
+    "epoch_so_far": other("epoch_so_far", {"steps": 1}),
+    "optimizer": other("optimizer", {"state": 1}),
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_values_of_another_kind_are_one_message(project, crafted, key):
+    message = project.refused("-r", crafted(CHANGES[key]))
+    assert "crafted.pth: " in message and key in message
+
+
+def test_a_metrics_state_reaches_nothing_but_what_the_metric_has(project, crafted):
+    from model.metric import ConfusionMatrix
+
+    def change(checkpoint):
+        state = checkpoint["epoch_so_far"]["metrics"]["ConfusionMatrix"]
+        state["plain"] |= {"__class__": 1, "__dict__": {}, "compute": "x", "extra": 1}
+        state["inner"] = {"__class__": {"plain": {"compute": "x"}, "inner": {}, "moved": []}}
+
+    before = dict(vars(ConfusionMatrix))
+    path = crafted(change, metrics=[{"type": "ConfusionMatrix", "args": {"num_classes": 10}}])
+    project.resume(path)
+    assert dict(vars(ConfusionMatrix)) == before
