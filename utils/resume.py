@@ -95,11 +95,12 @@ def _runs_of(plan: Plan) -> Iterator[Path]:
 
 
 def _is_finished(checkpoint: dict[str, Any], options: RunOptions) -> bool:
-    monitor, patience = checkpoint["monitor"], options.early_stop
     if checkpoint.get("epoch_so_far"):
         return False
+    monitor, patience = checkpoint["monitor"], options.early_stop
+    waited = monitor.get("epochs_without_improvement", 0)
     is_same_rule = (monitor.get("mode"), monitor.get("name")) == parse_monitor(options.monitor)
-    is_patience_over = patience is not None and is_same_rule and monitor["epochs_without_improvement"] >= patience
+    is_patience_over = patience is not None and is_same_rule and waited >= patience
     return checkpoint["epoch"] >= options.epochs or is_patience_over
 
 
