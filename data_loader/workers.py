@@ -45,7 +45,7 @@ def _opened(loader: DataLoader[Any]) -> Iterator[Any]:
     handler = signal.getsignal(signal.SIGCHLD)
     iterator = iter(loader)
     is_torchs = getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"  # of another loader
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs or handler is None else handler)
     return iterator
 
 
