@@ -186,7 +186,11 @@ def test_an_interrupt_before_the_first_step_is_no_traceback(project, write_into)
             return super().train_step(batch)
 
     write_into(trainer.trainer, Interrupted)
-    code, _, err = project.command(train_script, "-c", project.write_config(trainer={"type": "Interrupted"}))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
+    try:
+        code, _, err = project.command(train_script, "-c", project.write_config(trainer={"type": "Interrupted"}))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, err) == (130, "Stopped at once.\n")
     assert project.run_dirs() == []
 
