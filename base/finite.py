@@ -64,8 +64,10 @@ class FiniteWatch:
             NonFinite: a parameter is not finite, where `stops` is set.
         """
         for key, module in modules.items() if self.stops else ():
-            are_finite = {name: torch.isfinite(weight).all() for name, weight in module.named_parameters(prefix=key)}
-            for name, is_finite in are_finite.items():
+            weights = dict(module.named_parameters(prefix=key))
+            device = next(iter(weights.values())).device if weights else None
+            flags = [torch.isfinite(weight).all().to(device) for weight in weights.values()]
+            for name, is_finite in zip(weights, torch.stack(flags).tolist() if flags else (), strict=True):
                 if not is_finite:
                     message = f"step {when['step']}: the parameter {name} is not finite, though no step reported it."
                     raise NonFinite(message, when | {"name": name})

@@ -57,14 +57,14 @@ def table(title, seconds):
     print(f"  ratio {safe / plain:.2f}")
 
 
-def files_of_100_mb(folder):
-    state = {"model": {f"weight{i}": torch.randn(250_000) for i in range(100)}}
+def files_of(megabytes, folder):
+    state = {"model": {f"weight{i}": torch.randn(250_000) for i in range(megabytes)}}
     plain = folder / "plain.pth"
-    table("save, 100 MB", interleaved(
+    table(f"save, {megabytes} MB", interleaved(
         torch_save=lambda: torch.save(state, plain),
         save_checkpoint=lambda: save_checkpoint(folder, state, ["last.pth"]),
     ))  # fmt: skip
-    table("load, 100 MB", interleaved(
+    table(f"load, {megabytes} MB", interleaved(
         torch_load=lambda: torch.load(plain, weights_only=True),
         load_checkpoint=lambda: load_checkpoint(folder / "last.pth"),
     ))  # fmt: skip
@@ -100,6 +100,6 @@ def share_of_a_run(folder):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else ".") as name:
-        files_of_100_mb(Path(name))
+        files_of(100, Path(name))
         if (ROOT / "data" / "FashionMNIST").is_dir():
             share_of_a_run(Path(name))

@@ -26,8 +26,8 @@ class TensorBoardWriter(Writer):
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], after_epoch: int = 0, after_step: int = 0):
-        self._excepthook, threading.excepthook = threading.excepthook, self._without_traceback
         self._writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
+        self._excepthook, threading.excepthook = threading.excepthook, self._without_traceback
         self._config = config
         self._warned_of: set[str] = set()
         self._has_layout = after_epoch > 0
@@ -69,6 +69,7 @@ class TensorBoardWriter(Writer):
         self._writer.flush()
 
     def close(self, values: dict[str, float]) -> None:
+        threading.excepthook = self._excepthook
         if values:  # in this run's own event file: SummaryWriter.add_hparams would open a second run
             final = {f"final/{name}": value for name, value in values.items() if is_learned(name)}
             for summary in hparams(_flat(self._config), final):
@@ -76,7 +77,6 @@ class TensorBoardWriter(Writer):
             for tag, value in final.items():
                 self._writer.add_scalar(tag, value, int(values["step"]))
         self._writer.close()
-        threading.excepthook = self._excepthook
 
     def _without_traceback(self, failure: threading.ExceptHookArgs) -> None:
         """SummaryWriter's thread prints a traceback when the disk refuses; the next call raises the same, too."""

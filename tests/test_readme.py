@@ -147,3 +147,18 @@ def test_what_is_said_of_lookups_and_settings_is_what_the_code_has():
 def test_links_lead_to_files():
     for link in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
         assert (ROOT / link).exists(), link
+
+
+def test_the_benchmark_runs(tmp_path, capsys):
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import checkpoints
+
+    checkpoints.files_of(1, tmp_path)
+    assert len(re.findall(r"ratio \d+\.\d\d", capsys.readouterr().out)) == 2
+
+
+def test_make_faults_selects_what_it_says():
+    line = re.search(r"^faults:\n\t\$\(PYTHON\) (-m pytest .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    done = run_python(*line.split(), "--collect-only")
+    assert done.returncode == 0
+    assert "test_kills" in done.stdout and "test_signals" in done.stdout and "test_resume" not in done.stdout
