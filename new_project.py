@@ -24,7 +24,14 @@ OF_THE_TEMPLATE = {
     "docs/tensorboard.png",
     "requirements-docs.txt",
 }
-EXTRAS = {"examples", "configs", "benchmarks", "docs", "tests/test_configs.py"}  # left out by --minimal
+EXTRAS = {
+    "examples",
+    "configs",
+    "benchmarks",
+    "docs",
+    "tests/test_configs.py",
+    "tests/test_benchmarks.py",
+}  # left out by --minimal
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -149,14 +149,6 @@ def test_links_lead_to_files():
         assert (ROOT / link).exists(), link
 
 
-def test_the_benchmark_runs(tmp_path, capsys):
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    import checkpoints
-
-    checkpoints.files_of(1, tmp_path)
-    assert len(re.findall(r"ratio \d+\.\d\d", capsys.readouterr().out)) == 2
-
-
 def test_make_faults_selects_what_it_says():
     line = re.search(r"^faults:\n\t\$\(PYTHON\) (-m pytest .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     done = run_python(*line.split(), "--collect-only")
