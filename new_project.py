@@ -24,6 +24,7 @@ OF_THE_TEMPLATE = {
     "docs/tensorboard.png",
     "requirements-docs.txt",
 }
+# Left out by --minimal.
 EXTRAS = {
     "examples",
     "configs",
@@ -31,7 +32,7 @@ EXTRAS = {
     "docs",
     "tests/test_configs.py",
     "tests/test_benchmarks.py",
-}  # left out by --minimal
+}
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
