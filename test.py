@@ -34,14 +34,15 @@ def main(argv=None):
     from utils.device import select_devices
     from utils.errors import UserError
     from utils.paths import shown_path
+    from utils.places import Places
     from utils.plan import make_plan
     from utils.resume import saved_config
     from utils.run_checkpoints import BEST, open_checkpoint
 
-    with messages_to_screen():
+    with messages_to_screen(), Places() as places:
         path, checkpoint = open_checkpoint(args.resume, prefer=BEST)
-        plan = make_plan(saved_config(path, checkpoint, args.set))
-        trainer = build_trainer(plan, select_devices(plan.config["n_gpu"], args.device), [args.split])
+        plan = make_plan(saved_config(path, checkpoint, args.set, places), places)
+        trainer = build_trainer(plan, select_devices(plan.top.n_gpu, args.device), [args.split])
         if args.split not in trainer.run.batches:
             raise UserError(f"--split {args.split}: the data set has no samples there.")
         trainer.load_state_dict(checkpoint, shown_path(path), names=trainer.parts(nn.Module))

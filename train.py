@@ -6,37 +6,29 @@ python train.py -r saved/NAME/RUN_ID
 
 import logging
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
+from utils.arguments import parse_arguments
+from utils.config import load_config
 from utils.errors import exit_code_of
+from utils.frame import check_frame
+from utils.overrides import override
+from utils.places import Places
 
 # Each is short for --set KEY=VALUE. Add yours here.
 SHORT_OPTIONS = {"--lr": "optimizer.args.lr", "--bs": "data_loader.batch_size"}
 
 
-def parse_arguments(argv=None):
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("-c", "--config", metavar="FILE", help="start a run with this config")
-    parser.add_argument("-r", "--resume", metavar="RUN", help="continue this run or checkpoint; auto: the newest of -c")
-    parser.add_argument("-d", "--device", help="cpu, cuda, mps, or GPU numbers such as 0,1; else n_gpu decides")
-    parser.add_argument("--init-from", metavar="FILE", help="where a run starts: with the weights of this checkpoint")
-    parser.add_argument("--replay", action="store_true", help="repeat the step at which the run of -r came upon NaN")
-    parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
-    for option, key in SHORT_OPTIONS.items():
-        parser.add_argument(option, dest="set", action="append", type=f"{key}={{}}".format, metavar="X", help=key)
-    args = parser.parse_args(argv)
-    goes_on = args.resume not in (None, "auto")
-    if bool(args.config) == goes_on:
-        parser.error("one of the arguments -c/--config -r/--resume is required, and only -r auto is allowed with -c")
-    if args.init_from and goes_on:
-        parser.error("argument --init-from: not allowed with argument -r/--resume, which has its own weights")
-    if args.replay and not goes_on:
-        parser.error("argument --replay: needs -r/--resume with the run")
-    return args
-
-
 def main(argv=None):
-    args = parse_arguments(argv)  # before the heavy imports, so that --help and typing errors show at once
+    args = parse_arguments(__doc__, SHORT_OPTIONS, argv)
+    config = None
+    with Places() as places:  # a mistake in the config is told with the line in which it stands
+        if args.config:  # read before the heavy imports, so that typing errors show at once
+            config = override(load_config(args.config, places), args.set, places)
+            check_frame(config, places)
+        run(args, config, places)
+
+
+def run(args, config, places):
     from base.base_model import summary
     from base.checkpoints import Checkpoints
     from base.preflight import check_before_training
@@ -51,20 +43,20 @@ def main(argv=None):
 
     log = logging.getLogger("train")
     with messages_to_screen(), RunLock() as lock:
-        plan, checkpoint, source = read_source(args.config, args.resume, args.set, lock, args.init_from)
+        plan, checkpoint, source = read_source(config, args.resume, args.set, lock, places, args.init_from)
         options = plan.run_options
-        trainer = build_trainer(plan, select_devices(plan.config["n_gpu"], args.device), ["train", "valid"])
+        trainer = build_trainer(plan, select_devices(plan.top.n_gpu, args.device), ["train", "valid"])
         if checkpoint:
             trainer.load_state_dict(checkpoint, str(source))
             checkpoint.clear()  # or it would stay in memory beside the model
         elif args.init_from:
             load_weights(trainer.stateful()["model"], args.init_from)
-        if args.replay:
+        if args.tool == "replay":
             return replay(trainer, args.resume)
         if trainer.is_finished:
             return log.info("%s is finished: %s", source and source.parent, trainer.why_finished())
         check_before_training(trainer)
-        run_dir = source.parent if source else lock.take(create_run_dir(options.save_dir, plan.config["name"]))
+        run_dir = source.parent if source else lock.take(create_run_dir(options.save_dir, plan.top.name))
         with messages_to_file(run_dir / LOG):
             log.info("%s in %s", f"Going on after {trainer.position}" if source else "New run", run_dir)
             log.info(summary(trainer.stateful()["model"]))
@@ -82,7 +74,7 @@ def build_trainer(plan, devices, splits):
     from logger.metrics import Metrics
     from utils.seed import seed_everything
 
-    seed = plan.config["seed"]
+    seed = plan.top.seed
     seed_everything(seed)
     datasets = {split: plan.dataset.build(split=split) for split in splits}
     batches = make_batches_of_splits(datasets, seed, plan.loader_options)
@@ -90,7 +82,7 @@ def build_trainer(plan, devices, splits):
     model = plan.model.build().to(devices.main)
     loss_fn = devices.move(plan.loss.build())
     optimizer = plan.optimizer.build(params=[weight for weight in model.parameters() if weight.requires_grad])
-    lr_scheduler = LRSchedule(plan.lr_scheduler.build(optimizer=optimizer), **plan.lr_scheduler.extra)
+    lr_scheduler = LRSchedule(plan.lr_scheduler.build(optimizer=optimizer), plan.lr_scheduler.extras.interval)
     run = Run(plan.run_options, batches, metrics, devices, seed)
     return plan.trainer.build(run=run, model=model, loss_fn=loss_fn, optimizer=optimizer, lr_scheduler=lr_scheduler)
 

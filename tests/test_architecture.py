@@ -114,6 +114,7 @@ def test_requirements_are_what_the_core_imports_with_bounds_on_both_sides():
     imported = {name.split(".")[0] for path in CORE for name in imports(path)}
     if any("torch.utils.tensorboard" in set(imports(path)) for path in CORE):
         imported.add("tensorboard")
+    imported = {{"yaml": "pyyaml"}.get(name, name) for name in imported}
     assert packages == imported - set(sys.stdlib_module_names) - set(ROOMS)
     for line in requirements("requirements.txt"):
         assert re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", line), line

@@ -7,7 +7,9 @@ import pytest
 from conftest import ROOT, assert_same, load, metrics_of, run_python, start_training, wait_for
 
 import train as train_script
+from utils.config import load_config
 from utils.lock import RunLock
+from utils.places import Places
 from utils.resume import read_source
 
 
@@ -150,7 +152,7 @@ TRY += "RunLock().take(Path(sys.argv[2]))"
 def test_only_the_run_that_goes_on_is_locked(project):
     unfinished, finished = (project.train(trainer={"epochs": epochs}) for epochs in (1, 2))
     with RunLock() as lock:
-        read_source(str(project.write_config()), "auto", [], lock)
+        read_source(load_config(project.write_config()), "auto", [], lock, Places())
         assert run_python("-c", TRY, ROOT, finished).returncode == 0
         assert "another process is training there" in run_python("-c", TRY, ROOT, unfinished).stderr
     assert run_python("-c", TRY, ROOT, unfinished).returncode == 0

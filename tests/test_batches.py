@@ -245,23 +245,23 @@ def test_torchs_own_data_sets(dataset):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "data_loader.batch_size: found 0. Write a whole number of at least 1 or null."),
-        ({"batch_size": "64"}, "data_loader.batch_size: found '64'. Write a whole number of at least 1 or null."),
+        ({"batch_size": 0}, "batch_size: found 0. Write a whole number of at least 1 or null."),
+        ({"batch_size": "64"}, "batch_size: found '64'. Write a whole number of at least 1 or null, without quotes."),
         (
             {"batch_size": 4, "num_workers": -1},
-            "data_loader.num_workers: found -1. Write a whole number of at least 0.",
+            "num_workers: found -1. Write a whole number of at least 0.",
         ),
-        ({"batch_size": 4, "shuffle": "no"}, "data_loader.shuffle: found 'no'. Write true or false."),
+        ({"batch_size": 4, "shuffle": "no"}, "shuffle: found 'no'. Write true or false or null."),
         ({}, "data_loader.batch_size: missing. Write how many samples make a batch."),
         ({"batch_size": 20, "drop_last": True}, "data_loader: 10 training samples give no batch of 20."),
         ({"batch_size": 4, "prefetch_factor": 2}, "data_loader: prefetch_factor option could only be specified"),
-        ({"batch_size": 4, "sampler": 3}, "data_loader.sampler: found 3."),
-        ({"batch_size": 4, "timeout": 10}, "data_loader.timeout: found 10. Write seconds; 0 without workers."),
-        ({"batch_size": 4, "prefetch_factor": "2"}, "data_loader.prefetch_factor: found '2'. Write a whole number"),
-        ({"batch_size": 4, "shuffle": True, "sampler": len}, "data_loader: shuffle and sampler exclude each other."),
+        ({"batch_size": 4, "sampler": 3}, "sampler: found 3."),
+        ({"batch_size": 4, "timeout": 10}, "timeout: found 10, but no workers to wait for. Leave it out."),
+        ({"batch_size": 4, "prefetch_factor": "2"}, "prefetch_factor: found '2'. Write a whole number"),
+        ({"batch_size": 4, "shuffle": True, "sampler": len}, "sampler: excludes shuffle. Leave one out."),
         (
             {"batch_size": 4, "drop_last": True, "batch_sampler": len},
-            "data_loader: batch_sampler and drop_last exclude each other.",
+            "drop_last: excludes batch_sampler. Leave one out.",
         ),
     ],
 )

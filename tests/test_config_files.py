@@ -4,20 +4,24 @@ import json
 
 import pytest
 
-from utils.config import changed_keys, load_config, override
+from utils.config import changed_keys, load_config
 from utils.errors import ConfigError, UserError
+from utils.overrides import override
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"name": "a",}', "bad.json:1:14: not JSON: "),
+        ('{"name": "a",}', "bad.json:1:13: not JSON: "),
         ('{\n  "seed": 0\n  "n_gpu": 1\n}', "bad.json:3:3: not JSON: Expecting ',' delimiter."),
-        ("[1]", "bad.json: a config is a JSON object, found list."),
-        ('{"seed": 0, "model": {"type": "A", "type": "B"}}', "bad.json: the key 'type' stands twice in one object."),
-        ("[" * 100_000, "bad.json: nested too deeply."),
+        ("[1]", "bad.json:1: a config is an object {...}, found list."),
+        (
+            '{"seed": 0, "model": {"type": "A", "type": "B"}}',
+            "bad.json:1: model.type: stands twice in one object, first in line 1.",
+        ),
+        ("[" * 100_000, "bad.json: nested too deeply: a config has at most 50 levels."),
         ("", "bad.json:1:1: not JSON: Expecting value."),
-        ('{"lr": NaN}', "bad.json: NaN is not a number of JSON. Write a finite one, or null."),
+        ('{"lr": NaN}', "bad.json:1: lr: NaN is not a number of JSON. Write a finite one, or null."),
     ],
 )
 def test_what_is_no_config_is_named_with_its_place(tmp_path, monkeypatch, content, message):

@@ -1,148 +1,236 @@
 """The signature is the schema: bind every section's `args` to what it names, and report every mistake at once."""
 
+import copy
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from utils.errors import ConfigError, UserError, closest
+from utils.config import Config
+from utils.errors import ConfigError, UserError, closest, shown
 from utils.lookup import KINDS, Kind, look_up
+from utils.paths import PROJECT_ROOT
+from utils.places import Places
+from utils.schemas import Schema, converted, fits, misfit, schemas_of_options
+from utils.signatures import VARIADIC, parameters, schema_of_parameter
 
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+SECTION = '{"type": NAME, "args": {...}}'
+# What a constructor raises for a value that it cannot use; other errors are mistakes in its code.
+_REFUSALS = (ValueError, OSError, TypeError, LookupError, AssertionError, RuntimeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
 class Component:
     """A callable with the arguments that the config gives it, checked but not yet called.
 
-    `section`: where it stands in the config. `extra`: the section's keys beside `type` and `args`.
+    `section`: where it stands in the config. `extras`: the section's keys beside `type` and `args`.
+    `is_factory`: the code that it is for calls it itself.
     """
 
     section: str
     target: Callable[..., Any]
     args: dict[str, Any]
     kind: Kind
-    extra: dict[str, Any]
+    extras: Any = None
+    is_factory: bool = False
 
     def build(self, **provided: Any) -> Any:
-        """Call it; a function of (output, target) is not called, but given its arguments.
+        """Call it; a function of (output, target), and a factory, are not called, but given their arguments.
 
         Raises:
-            ConfigError: the callable refuses a value (ValueError), finds no file, or is a library's and fails.
+            ConfigError: the callable refuses a value; says where.
         """
         given = {name: value for name, value in provided.items() if name in parameters(self.target)}
         args = {name: _build_nested(value, provided) for name, value in self.args.items()}
-        if self.kind.positional and inspect.isfunction(self.target):
+        if self.is_factory or (self.kind.positional and inspect.isfunction(self.target)):
             return partial(self.target, **args) if args else self.target
         try:
             return self.target(**given, **args)
         except UserError:
             raise
-        except (ValueError, OSError, TypeError, KeyError, AssertionError) as error:
-            if not isinstance(error, (ValueError, OSError)) and not self._is_of_a_library:
-                raise
+        except _REFUSALS as error:
             name = getattr(self.target, "__name__", str(self.target))
-            raise ConfigError(f"{self.section}.args: {name} refuses them: {str(error).rstrip('.')}.") from error
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            line = "" if isinstance(error, (ValueError, OSError)) else _line_of(error)  # those say what is wrong
+            raise ConfigError(f"{self.section}.args: {name} refuses them: {reason}{line}.") from error
 
-    @property
-    def _is_of_a_library(self) -> bool:
-        return self.target.__module__.split(".")[0] in {library.split(".")[0] for library in self.kind.libraries}
+
+def _below(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _line_of(error: BaseException) -> str:
+    """The line of the project's own model, data or trainer at which it was raised."""
+    skipped = [PROJECT_ROOT / name for name in ("utils", "base", "train.py", "test.py")]
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [
+        f" ({path.relative_to(PROJECT_ROOT).as_posix()}:{line})"
+        for path, line in frames
+        if path.is_relative_to(PROJECT_ROOT)
+        and "site-packages" not in path.parts
+        and not any(path.is_relative_to(folder) for folder in skipped)
+    ]
+    return own[-1] if own else ""
 
 
 def _build_nested(value: Any, provided: dict[str, Any]) -> Any:
     if isinstance(value, Component):
         return value.build(**provided)
-    if isinstance(value, list):
-        return [_build_nested(item, provided) for item in value]
+    if isinstance(value, (list, tuple)):
+        return type(value)(_build_nested(item, provided) for item in value)
     return value
 
 
-def bind_section(where: str, section: Any, kind_name: str, mistakes: list[str]) -> Component | None:
-    """Look up what a section names and bind its `args`; None, and lines in `mistakes`, where that fails."""
-    kind = KINDS[kind_name]
-    if isinstance(section, str):
-        section = {"type": section}
-    if not isinstance(section, dict) or not isinstance(section.get("type"), str):
-        mistakes.append(f'{where}: found {section!r}. Name {kind.title} as {{"type": NAME, "args": {{...}}}}.')
-        return None
-    check_keys(where, section, ("type", "args", *kind.extra_keys), mistakes)
-    args = section.get("args", {})
-    if not isinstance(args, dict):
-        mistakes.append(f"{where}.args: found {args!r}. Write an object: {{...}}.")
-        return None
-    try:
-        target = look_up(kind, section["type"])
-    except ConfigError as error:
-        mistakes.extend(f"{where}.type: {mistake}" for mistake in error.mistakes)
-        return None
-    taken = parameters(target)
-    for name in kind.required:
-        if name not in taken and not any(parameter.kind in _VARIADIC for parameter in taken.values()):
-            mistakes.append(f"{where}.type: {section['type']} takes no {name}. Its constructor must.")
-    skipped = kind.positional if inspect.isfunction(target) else 0
-    check_arguments(f"{where}.args", target, args, kind.provided, mistakes, skipped)
-    bound = {key: _bind_nested(f"{where}.args.{key}", value, kind.nested, mistakes) for key, value in args.items()}
-    extra = {key: section[key] for key in kind.extra_keys if key in section}
-    return Component(where, target, bound, kind, extra)
+class Binder:
+    """Binds sections, and gathers the mistakes in all of them."""
 
+    def __init__(self, places: Places):
+        self.places = places
+        self.mistakes: list[str] = []
+        self.texts: dict[str, str] = {}  # values that turned out to be meant as text, by key
 
-def _bind_nested(where: str, value: Any, kind_name: str, mistakes: list[str]) -> Any:
-    """Sections inside `args`, in lists too, become components of the outer section's nested kind."""
-    if not kind_name:
-        return value
-    if isinstance(value, dict) and "type" in value:
-        return bind_section(where, value, kind_name, mistakes)
-    if isinstance(value, list):
-        return [_bind_nested(f"{where}.{i}", item, kind_name, mistakes) for i, item in enumerate(value)]
-    return value
+    def section(self, where: str, section: Any, kind_name: str, is_factory: bool = False) -> Component | None:
+        """Look up what a section names and bind its `args`; None, and lines in `mistakes`, where that fails."""
+        kind = KINDS[kind_name]
+        if isinstance(section, str):
+            section = {"type": section}
+        if not isinstance(section, dict):
+            self.mistakes.append(
+                f'{where}: found {shown(section)}. Name {kind.title} as {{"type": NAME, "args": {{...}}}}.'
+            )
+            return None
+        name, args = section.get("type", kind.default_type), section.get("args", {})
+        own_keys = {key: value for key, value in section.items() if key not in ("type", "args")}
+        extras = self.options(where, own_keys, kind.extras, ("type", "args"))
+        if not isinstance(name, str):
+            found = f"found {shown(name)}" if "type" in section else "missing"
+            self.mistakes.append(f"{where}.type: {found}. Name {kind.title} as {SECTION}.")
+            return None
+        if not isinstance(args, dict):
+            self.mistakes.append(f"{where}.args: found {shown(args)}. Write an object: {{...}}.")
+            return None
+        try:
+            target = look_up(kind, name)
+        except ConfigError as error:
+            self.mistakes.extend(f"{where}.type: {mistake}" for mistake in error.mistakes)
+            return None
+        taken = parameters(target)
+        for required in kind.required:
+            if required not in taken and not any(parameter.kind in VARIADIC for parameter in taken.values()):
+                self.mistakes.append(f"{where}.type: {name} takes no {required}. Its constructor must.")
+        bound = self.arguments(f"{where}.args", target, args, kind, is_factory)
+        return Component(where, target, bound, kind, extras, is_factory)
 
+    def options(self, where: str, values: Mapping[str, Any], options: Any, others: Sequence[str] = ()) -> Any:
+        """A dataclass of options from a section's keys; None where a required one is missing or a value cannot be.
 
-def check_keys(where: str, section: dict[str, Any], allowed: Sequence[str], mistakes: list[str]) -> None:
-    """Report the keys of a section that do not belong there."""
-    for key in section:
-        if key not in allowed:
-            mistakes.append(f"{where}.{key}".lstrip(".") + f": unknown key. {closest(key, allowed)}")
-
-
-def check_arguments(
-    where: str,
-    target: Callable[..., Any],
-    args: dict[str, Any],
-    provided: Iterable[str],
-    mistakes: list[str],
-    positional: int = 0,
-) -> None:
-    """Report arguments that `target` does not take, that `train.py` passes itself, or that are missing."""
-    own = dict(list(parameters(target).items())[positional:])
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own.values())
-    free = {
-        name: parameter for name, parameter in own.items() if name not in provided and parameter.kind not in _VARIADIC
-    }
-    for name in args:
-        if name not in free and (not takes_any or name in own or name in provided):
-            mistakes.append(f"{where}.{name}: {target.__name__} takes no such argument. {closest(name, free)}")
-    for name, parameter in free.items():
-        if parameter.default is inspect.Parameter.empty and name not in args:
-            mistakes.append(f"{where}.{name}: missing; {target.__name__} requires it.")
-
-
-def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """What a callable takes by name. Where a class passes `**kwargs` on, those of its base's constructor, too.
-
-    None of those counts as required: the class may give it itself.
-    """
-    found = dict(inspect.signature(target).parameters)
-    constructors = [cls.__init__ for cls in getattr(target, "__mro__", ())[1:] if "__init__" in vars(cls)]
-    for constructor in constructors:
-        rest = [name for name, parameter in found.items() if parameter.kind is inspect.Parameter.VAR_KEYWORD]
-        if not rest:
-            break
-        _, *inherited = inspect.signature(constructor).parameters.items()
-        found = {name: parameter for name, parameter in found.items() if name not in rest}
-        found |= {
-            name: parameter if parameter.kind in _VARIADIC else parameter.replace(default=None)
-            for name, parameter in inherited
-            if name not in found
+        `others`: keys that stand beside them.
+        """
+        schemas = schemas_of_options(options) if options else {}
+        self.check_keys(where, values, (*others, *schemas))
+        if options is None:
+            return None
+        kinds = {item.name: item.metadata["kind"] for item in fields(options)}
+        values = {
+            key: self._option(_below(where, key), values[key], schema, kinds[key])
+            for key, schema in schemas.items()
+            if key in values
         }
-    return found
+        missing = [item.name for item in fields(options) if item.default is MISSING and item.name not in values]
+        self.mistakes.extend(f"{_below(where, name)}: missing." for name in missing)
+        try:
+            return None if missing else options(**values)
+        except ConfigError as error:
+            self.mistakes.extend(_below(where, mistake) for mistake in error.mistakes)
+            return None
+
+    def resolved(self, config: Config) -> Config:
+        """The config with its values as they were meant."""
+        config = copy.deepcopy(config)
+        for where, text in self.texts.items():
+            holder: Any = config
+            *parents, last = [int(name) if name.isdigit() else name for name in where.split(".")]
+            for name in parents:
+                holder = holder[name]
+            holder[last] = text
+        return config
+
+    def _option(self, where: str, value: Any, schema: Schema, kind_name: str) -> Any:
+        if not kind_name or value is None:
+            return self.value(where, value, schema)
+        component = self.section(where, value, kind_name)
+        return component.build if component else None
+
+    def check_keys(self, where: str, section: Iterable[str], allowed: Sequence[str]) -> None:
+        """Report the keys of a section that do not belong there."""
+        for key in section:
+            if key not in allowed:
+                self.mistakes.append(_below(where, key) + f": unknown key. {closest(key, allowed)}")
+
+    def value(self, where: str, value: Any, schema: Schema) -> Any:
+        """A value as it was meant: what was typed behind `--set` for a text is text, whatever it looks like."""
+        text = self.places.text(where)
+        if text is None or fits(schema, value) or not fits(schema, text):
+            return value
+        self.texts[where] = text
+        return text
+
+    def arguments(
+        self, where: str, target: Callable[..., Any], args: dict[str, Any], kind: Kind, may_lack: bool = False
+    ) -> dict[str, Any]:
+        """The arguments as the code gets them. Reports those that `target` does not take, that `train.py` passes
+        itself, that do not fit, and, unless it `may_lack` some, those that are missing."""
+        skipped = kind.positional if inspect.isfunction(target) else 0
+        own = dict(list(parameters(target).items())[skipped:])
+        takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own.values())
+        free = {
+            name: parameter
+            for name, parameter in own.items()
+            if name not in kind.provided and parameter.kind not in VARIADIC
+        }
+        bound = {}
+        for name, value in args.items():
+            if name not in free and (not takes_any or name in own or name in kind.provided):
+                self.mistakes.append(f"{where}.{name}: {target.__name__} takes no such argument. {closest(name, free)}")
+                continue
+            bound[name] = self._argument(f"{where}.{name}", value, free.get(name), kind.nested)
+        for name, parameter in free.items():
+            if parameter.default is inspect.Parameter.empty and name not in args and not may_lack:
+                self.mistakes.append(f"{where}.{name}: missing; {target.__name__} requires it.")
+        return bound
+
+    def _argument(self, where: str, value: Any, parameter: inspect.Parameter | None, kind_name: str) -> Any:
+        """The value that the code gets; what `**kwargs` takes goes there as it is."""
+        schema = schema_of_parameter(parameter) if parameter else {}
+        value, mistakes_before = self.value(where, value, schema), len(self.mistakes)
+        bound = self._bound(where, value, schema, kind_name)
+        if parameter is None or len(self.mistakes) > mistakes_before:
+            return bound
+        try:
+            return converted(parameter.annotation, bound)
+        except (ValueError, TypeError, RuntimeError) as error:
+            self.mistakes.append(f"{where}: found {shown(value)}: {' '.join(str(error).split())}.")
+            return bound
+
+    def _bound(self, where: str, value: Any, schema: Schema, kind_name: str) -> Any:
+        """Sections become components where an object is taken, and in lists; all else must fit."""
+        choices = schema.get("anyOf", [schema])
+        nested = next((choice["nested"] for choice in choices if "nested" in choice), None)
+        is_section = isinstance(value, dict) and "type" in value and (nested or not schema)
+        is_name = isinstance(value, str) and nested and not any(choice.get("type") == "string" for choice in choices)
+        if kind_name and (is_section or is_name):
+            return self.section(where, value, kind_name, is_factory=nested == "factory")
+        items = next((choice for choice in choices if choice.get("type") == "array" or not choice), None)
+        if isinstance(value, list) and items is not None and (kind_name or len(choices) == 1):
+            parts = items.get("prefixItems", [items.get("items", {})] * len(value))
+            if len(parts) == len(value) and ("prefixItems" not in items or len(choices) == 1):
+                return [
+                    self._bound(f"{where}.{i}", item, part, kind_name)
+                    for i, (item, part) in enumerate(zip(value, parts, strict=True))
+                ]
+        if mistake := misfit(schema, value):
+            self.mistakes.append(f"{where}: {mistake}")
+        return value

@@ -1,71 +1,154 @@
-"""Config files and overrides: load, change, compare, write. Imports nothing heavy, so that mistakes show at once."""
+"""Configs: read with what they extend, compared, written. Imports nothing heavy, so that mistakes show at once."""
 
-import copy
 import json
 import math
+import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from utils.errors import ConfigError, UserError
+from utils.config_files import read_config_file
+from utils.errors import ConfigError
 from utils.files import write_atomically
 from utils.paths import shown_path
+from utils.places import Place, Places
 
 Config = dict[str, Any]
 
 # Sections that name one callable: "Adam" is short for {"type": "Adam", "args": {}}.
 NAMED_SECTIONS = ("model", "dataset", "loss", "optimizer", "lr_scheduler", "trainer")
 
-MOST_BYTES = 1_000_000
+_ENV = re.compile(r"\$\{env:([^}]*)\}")
 _LITERALS = {"True": True, "False": False, "None": None}
 _MISSING = object()
 
 
-def load_config(path: str | Path) -> Config:
-    """Read a JSON config file.
+def load_config(path: str | Path, places: Places | None = None) -> Config:
+    """Read a config of the user's own: with what it extends, and with `${env:NAME}` replaced.
+
+    `places` is told where each value was written.
 
     Raises:
-        UserError: the file is missing, unreadable, not JSON, or not an object.
+        UserError: a file is missing, unreadable, or not a config.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path}: is no config: larger than {MOST_BYTES:,} bytes.")
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such config file. Working directory: {Path.cwd()}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a config: {error}.") from None
-    return parse_config(text, shown_path(path))
+    found = Places()
+    config = _with_what_it_extends(Path(path), found, ())
+    if places is not None:
+        places.by_key.update(found.by_key)
+    return config
 
 
-def parse_config(text: str, source: str) -> Config:
-    """Parse JSON text; `source` is what an error message calls it."""
-    try:
-        config = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_number)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{source}:{error.lineno}:{error.colno}: not JSON: {error.msg}.") from None
-    except RecursionError:
-        raise ConfigError(f"{source}: nested too deeply.") from None
-    except ConfigError as error:
-        raise ConfigError(*(f"{source}: {mistake}" for mistake in error.mistakes)) from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{source}: a config is a JSON object, found {type(config).__name__}.")
+def load_saved_config(path: Path, places: Places | None = None) -> Config:
+    """Read the config of a run, as it stands: it may have come from elsewhere, so it reads no file or variable here.
+
+    Raises:
+        UserError: as `load_config`; or it asks for that.
+    """
+    config, found = read_config_file(path)
+    check_saved_config(config, found)
+    if places is not None:
+        places.by_key.update(found.by_key)
     return with_long_sections(config)
 
 
-def _no_number(name: str) -> None:
-    raise ConfigError(f"{name} is not a number of JSON. Write a finite one, or null.")
+def check_saved_config(config: Config, places: Places) -> None:
+    keys = [".".join(map(str, path)) for path, _ in _references(config)]
+    mistakes = [f"{key}: ${{env:...}} is read in a file that you give with -c only." for key in keys]
+    if "extends" in config:
+        mistakes.append("extends: is followed in a file that you give with -c only.")
+    if mistakes:
+        raise ConfigError(*map(places.located, mistakes))
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    seen = dict(pairs)
-    if len(seen) < len(pairs):
-        keys = [key for key, _ in pairs]
-        duplicates = sorted({key for key in keys if keys.count(key) > 1})
-        raise ConfigError(f"the key {', '.join(map(repr, duplicates))} stands twice in one object.")
-    return seen
+def _with_what_it_extends(path: Path, places: Places, chain: tuple[Path, ...]) -> Config:
+    path = path.expanduser()
+    config, own_places = read_config_file(path)
+    _read_environment(config, own_places)
+    bases = config.pop("extends", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(own_places.located(f"extends: found {bases!r}. Write a file name, or a list of them."))
+    chain = (*chain, path.resolve())
+    extended: Config = {}
+    for base in bases:
+        file = path.parent / Path(base).expanduser()
+        if file.resolve() in chain:
+            names = " -> ".join(shown_path(link) for link in (*chain, file.resolve()))
+            raise ConfigError(own_places.located(f"extends: goes round in circles: {names}."))
+        if not file.is_file():
+            raise ConfigError(own_places.located(f"extends: there is no {shown_path(file)}."))
+        base_places = Places()
+        base_config = _with_what_it_extends(file, base_places, chain)
+        extended = _merged(extended, base_config, "", places, base_places)
+    return _merged(extended, with_long_sections(config), "", places, own_places)
+
+
+def _merged(base: Any, own: Any, key: str, places: Places, own_places: Places) -> Any:
+    """`own` over `base`, section by section; `places` become those of what is left."""
+    if not isinstance(base, dict) or not isinstance(own, dict):
+        places.forget(key)
+        written = {name: place for name, place in own_places.by_key.items() if f"{name}.".startswith(f"{key}.")}
+        places.by_key.update(written)
+        return own
+    merged = dict(base)
+    if is_another_type(base, own.get("type")):
+        merged["args"] = {}
+        places.forget(_below(key, "args"))
+    if key in own_places.by_key:
+        places.by_key[key] = own_places.by_key[key]
+    for name, value in own.items():
+        merged[name] = _merged(merged.get(name), value, _below(key, name), places, own_places)
+    return merged
+
+
+def _below(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def is_another_type(section: Config, name: Any) -> bool:
+    """Whether a section would name something else then, so that its `args` mean nothing any more."""
+    return name is not None and "type" in section and section["type"] != name
+
+
+def _references(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], str]]:
+    """The paths and texts of what refers to the environment in a config."""
+    if isinstance(value, (dict, list)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [found for name, item in items for found in _references(item, (*path, name))]
+    return [(path, value)] if isinstance(value, str) and _ENV.search(value) else []
+
+
+def _read_environment(config: Config, places: Places) -> None:
+    """Replace each `${env:NAME}`. What is nothing else is read as behind `--set`: "8" is a number where one belongs."""
+    mistakes = []
+    for path, text in _references(config):
+        names, key = _ENV.findall(text), ".".join(map(str, path))
+        if missing := [name for name in names if name not in os.environ]:
+            mistakes.append(f"{key}: the environment has no {', '.join(missing)}. Set it, or write the value.")
+            continue
+        found = _ENV.sub(lambda match: os.environ[match[1]], text)
+        is_whole = _ENV.fullmatch(text) is not None
+        holder: Any = config
+        for name in path[:-1]:
+            holder = holder[name]
+        holder[path[-1]] = value_of(found) if is_whole else found
+        if is_whole and key in places.by_key:
+            places.by_key[key] = Place(places.by_key[key].name, found)
+    if mistakes:
+        raise ConfigError(*map(places.located, mistakes))
+
+
+def value_of(text: str) -> Any:
+    """What a typed text means where nothing says otherwise: JSON; what is not JSON is text."""
+    if text in _LITERALS:
+        return _LITERALS[text]
+    for read in (json.loads, float):  # float reads .01 and 1., which JSON does not
+        try:
+            value = read(text)
+        except (ValueError, RecursionError):
+            continue
+        return value if not isinstance(value, float) or math.isfinite(value) else text
+    return text
 
 
 def with_long_sections(config: Config) -> Config:
@@ -74,62 +157,6 @@ def with_long_sections(config: Config) -> Config:
         key: {"type": value, "args": {}} if key in NAMED_SECTIONS and isinstance(value, str) else value
         for key, value in config.items()
     }
-
-
-def override(config: Config, assignments: Iterable[str]) -> Config:
-    """A copy of `config` with `a.b.0.c=VALUE` assignments applied. VALUE is JSON; what is not JSON is a string.
-
-    A section is set before what is in it, whatever the order: `--lr 0.1 --set optimizer=SGD` keeps the rate.
-
-    Raises:
-        ConfigError: an assignment has no `=`, or leads through a value that has no keys.
-    """
-    config = copy.deepcopy(config)
-    for assignment in sorted(assignments, key=lambda text: text.partition("=")[0].count(".")):
-        key, equals, text = assignment.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {assignment}: not an assignment. Write it as section.key=value.")
-        _assign(config, key, _parse_value(text), assignment)
-        config = with_long_sections(config)
-    return config
-
-
-def _parse_value(text: str) -> Any:
-    if text in _LITERALS:
-        return _LITERALS[text]
-    for read in (json.loads, float):  # float reads .01 and 1., which JSON does not
-        try:
-            value = read(text)
-        except ValueError:
-            continue
-        return value if not isinstance(value, float) or math.isfinite(value) else text
-    return text
-
-
-def _assign(config: Config, key: str, value: Any, assignment: str) -> None:
-    *parents, last = key.split(".")
-    holder: Any = config
-    for name in parents:
-        if isinstance(holder, dict) and holder.get(name, _MISSING) in (_MISSING, None):
-            holder[name] = {}
-        holder = _member(holder, name, assignment)
-    if isinstance(holder, list):
-        _member(holder, last, assignment)
-        holder[int(last)] = value
-    elif isinstance(holder, dict):
-        holder[last] = value
-    else:
-        raise ConfigError(f"--set {assignment}: {'.'.join(parents)} is {holder!r}, which has no keys.")
-
-
-def _member(holder: Any, name: str, assignment: str) -> Any:
-    if isinstance(holder, dict):
-        return holder[name]
-    if isinstance(holder, list):
-        if re.fullmatch(r"\d+", name) and int(name) < len(holder):
-            return holder[int(name)]
-        raise ConfigError(f"--set {assignment}: the list has items 0 to {len(holder) - 1}, found {name!r}.")
-    raise ConfigError(f"--set {assignment}: {name!r} lies below {holder!r}, which has no keys.")
 
 
 def changed_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
@@ -144,5 +171,9 @@ def changed_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
     return [] if old == new else [prefix.rstrip(".")]
 
 
+def config_text(config: Config) -> str:
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_config(path: Path, config: Config) -> None:
-    write_atomically(path, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, config_text(config).encode())

@@ -1,10 +1,12 @@
 """Errors that are told in one message, and how a command ends on each."""
 
 import difflib
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -36,6 +38,12 @@ class Stopped(Exception):
     def __init__(self, by: signal.Signals):
         super().__init__(by.name)
         self.by = by
+
+
+def shown(value: Any) -> str:
+    """A value of a config as it is written there, but for the quotes of a text; cut where it is long."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def closest(name: str, choices: Iterable[str]) -> str:

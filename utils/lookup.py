@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from utils.errors import ConfigError, closest
+from utils.options import MetricOptions, ModelOptions, OptimizerOptions, RunOptions, SchedulerOptions
 from utils.paths import PROJECT_ROOT
 
 Predicate = Callable[[Any], bool]
@@ -26,7 +27,8 @@ class Kind:
     `positional`: how many leading arguments a function is given at each call.
     `required`: those of them that it must take.
     `nested`: the kind of a section that stands inside `args`.
-    `extra_keys`: keys that a section has beside `type` and `args`.
+    `extras`: the options that a section has beside `type` and `args`.
+    `default_type`: what a section without a `type` names.
     """
 
     title: str
@@ -37,7 +39,8 @@ class Kind:
     required: tuple[str, ...] = ()
     positional: int = 0
     nested: str = ""
-    extra_keys: tuple[str, ...] = ()
+    extras: type | None = None
+    default_type: str | None = None
 
 
 def attribute(dotted: str) -> Any:
@@ -75,6 +78,12 @@ def _is_loss_function(found: Any) -> bool:
     return _is_function_of_two(found) and (not in_torch or "reduction" in inspect.signature(found).parameters)
 
 
+def _is_init_function(found: Any) -> bool:
+    """One that fills the tensor that it is given; those without the underscore are its deprecated twins."""
+    is_function = inspect.isfunction(found) and found.__name__.endswith("_")
+    return is_function and "tensor" in inspect.signature(found).parameters
+
+
 def _is_function_of_two(found: Any) -> bool:
     """A function of (output, target), and perhaps more by keyword."""
     if not inspect.isfunction(found):
@@ -89,6 +98,21 @@ KINDS = {
         _either(_subclass_of("torch.nn.Module"), _is_torchvision_model),
         project="model.model",
         libraries=("torchvision.models",),
+        nested="layer",
+        extras=ModelOptions,
+    ),
+    "layer": Kind(
+        "a torch.nn.Module class",
+        _subclass_of("torch.nn.Module"),
+        project="model.model",
+        libraries=("torch.nn",),
+        nested="layer",
+    ),
+    "init": Kind(
+        "a function of torch.nn.init",
+        _is_init_function,
+        libraries=("torch.nn.init",),
+        positional=1,
     ),
     "dataset": Kind(
         "a torch.utils.data.Dataset class",
@@ -119,6 +143,7 @@ KINDS = {
         project="model.loss",
         libraries=("torch.nn", "torch.nn.functional"),
         positional=2,
+        nested="layer",
     ),
     "metric": Kind(
         "a metric: a function of (output, target), or a class with update, compute and reset",
@@ -126,13 +151,15 @@ KINDS = {
         project="model.metric",
         libraries=("torchmetrics", "torchmetrics.classification", "torchmetrics.regression"),
         positional=2,
-        extra_keys=("name",),
+        nested="metric",
+        extras=MetricOptions,
     ),
     "optimizer": Kind(
         "a torch.optim.Optimizer class",
         _subclass_of("torch.optim.Optimizer"),
         libraries=("torch.optim",),
         provided=("params",),
+        extras=OptimizerOptions,
     ),
     "lr_scheduler": Kind(
         "a torch.optim.lr_scheduler class",
@@ -140,13 +167,16 @@ KINDS = {
         libraries=("torch.optim.lr_scheduler",),
         provided=("optimizer",),
         nested="lr_scheduler",
-        extra_keys=("interval",),
+        extras=SchedulerOptions,
     ),
     "trainer": Kind(
         "a BaseTrainer class",
         _subclass_of("base.base_trainer.BaseTrainer"),
         project="trainer.trainer",
         provided=("run", "model", "loss_fn", "optimizer", "lr_scheduler"),
+        nested="model",
+        extras=RunOptions,
+        default_type="Trainer",
     ),
 }
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from utils.checkpoint import CheckpointError
-from utils.config import Config, changed_keys, load_config, override
+from utils.config import Config, changed_keys, check_saved_config, load_saved_config
 from utils.errors import ConfigError, UserError
+from utils.frame import with_defaults
 from utils.lock import RunLock
 from utils.options import RunOptions, parse_monitor
+from utils.overrides import override
 from utils.paths import project_path, shown_path
-from utils.plan import Plan, make_plan, with_defaults
+from utils.places import Place, Places
+from utils.plan import Plan, make_plan
 from utils.run_checkpoints import open_checkpoint
 from utils.run_dir import CONFIG, LOG, is_run_dir
 
@@ -22,19 +25,22 @@ log = logging.getLogger(__name__)
 
 
 def read_source(
-    config_path: str | None,
+    config: Config | None,
     resume_path: str | None,
     assignments: Sequence[str],
     lock: RunLock,
+    places: Places,
     init_from: str | None = None,
 ) -> Source:
     """The plan; and, to go on with a run, the checkpoint and its file. The run's directory is locked then.
 
+    `config`: what `-c` gave, with the assignments in it; None with the path of a run.
+
     Raises:
         UserError: a file cannot be used, or the config not be followed; or another process is training there.
     """
-    if config_path is not None:
-        plan = make_plan(override(load_config(config_path), assignments))
+    if config is not None:
+        plan = make_plan(config, places)
         found = _run_of(plan, lock) if resume_path == AUTO else (None, None)
         if init_from and found[1] is not None:
             log.warning("--init-from is not used: there is a run to go on with, from its own weights.")
@@ -55,7 +61,7 @@ def read_source(
             f"{shown_path(file)}: lies in no run directory, so there is no run to continue. "
             "To start a new one from its weights: python train.py -c CONFIG --init-from FILE."
         )
-    plan = make_plan(override(load_config(folder / CONFIG), assignments))
+    plan = make_plan(override(load_saved_config(folder / CONFIG, places), assignments, places), places)
     refuse_changes(checkpoint["config"], plan.config)
     return plan, checkpoint, file
 
@@ -65,7 +71,7 @@ def _run_of(plan: Plan, lock: RunLock) -> tuple[dict[str, Any] | None, Path | No
     finished: tuple[dict[str, Any] | None, Path | None] = None, None
     for run_dir in _runs_of(plan):
         try:
-            changed = refused_keys(load_config(run_dir / CONFIG), plan.config)
+            changed = refused_keys(load_saved_config(run_dir / CONFIG), plan.config)
         except UserError as error:
             if finished[1] is None:  # it may be the one to go on with
                 raise UserError(f"{error} Mend it, or move {shown_path(run_dir)} elsewhere to start anew.") from None
@@ -104,7 +110,9 @@ def _is_finished(checkpoint: dict[str, Any], options: RunOptions) -> bool:
     return checkpoint["epoch"] >= options.epochs or is_patience_over
 
 
-def saved_config(checkpoint_path: Path, checkpoint: dict[str, Any], assignments: Sequence[str]) -> Config:
+def saved_config(
+    checkpoint_path: Path, checkpoint: dict[str, Any], assignments: Sequence[str], places: Places
+) -> Config:
     """The config beside a checkpoint; or, for a file that was carried elsewhere, the one inside it, which may name
     only what a bare name finds: a stranger's file decides nothing about which of your modules is imported.
 
@@ -113,8 +121,10 @@ def saved_config(checkpoint_path: Path, checkpoint: dict[str, Any], assignments:
     """
     folder = checkpoint_path.parent
     if is_run_dir(folder):
-        return override(load_config(folder / CONFIG), assignments)
-    config = override(checkpoint["config"], assignments)
+        return override(load_saved_config(folder / CONFIG, places), assignments, places)
+    places.record("", Place(shown_path(checkpoint_path)))
+    check_saved_config(checkpoint["config"], places)
+    config = override(checkpoint["config"], assignments, places)
     given = {assignment.partition("=")[2] for assignment in assignments}
     mistakes = [
         f"{where}: the checkpoint itself names {name!r}, in a module of yours. If you trust it: --set {where}={name}"

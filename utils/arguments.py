@@ -1,0 +1,66 @@
+"""The arguments of `train.py`: those of the command, and the tools that try a config out."""
+
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+
+
+def parse_arguments(description: str, short_options: Mapping[str, str], argv: Sequence[str] | None = None) -> Namespace:
+    """`short_options`: names of options that are short for `--set KEY=VALUE`, with the key of each."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("-c", "--config", metavar="FILE", help="start a run with this config, JSON or YAML")
+    parser.add_argument("-r", "--resume", metavar="RUN", help="continue this run or checkpoint; auto: the newest of -c")
+    parser.add_argument("-d", "--device", help="cpu, cuda, mps, or GPU numbers such as 0,1; else n_gpu decides")
+    parser.add_argument("--init-from", metavar="FILE", help="where a run starts: with the weights of this checkpoint")
+    parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
+    for option, key in short_options.items():
+        parser.add_argument(option, dest="set", action="append", type=f"{key}={{}}".format, metavar="X", help=key)
+    _add_tools(parser)
+    args = parser.parse_args(argv)
+    _check(parser, args)
+    return args
+
+
+def _add_tools(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("tools", "Each does one thing in place of training.")
+    tools = group.add_mutually_exclusive_group()
+    for name, what in {
+        "check": "check the config, the data and one batch each way; write nothing",
+        "print-config": "print the config with all defaults, as JSON",
+        "profile": "time some steps, operator by operator, and write a trace",
+        "fast-dev-run": "a whole run of one batch each way, of which nothing is kept",
+        "replay": "repeat the step at which the run of -r came upon NaN",
+    }.items():
+        tools.add_argument(f"--{name}", dest="tool", action="store_const", const=name, help=what)
+    tools.add_argument("--list", metavar="SECTION", help="print the names that this section may have as its type")
+    tools.add_argument(
+        "--overfit", metavar="N", type=_count, help="train on the same N batches until the loss is near zero"
+    )
+    parser.add_argument(
+        "--limit-batches", metavar="N", dest="set", action="extend", type=_limits, help="N batches each way an epoch"
+    )
+    parser.add_argument("--anomaly", action="store_true", help="name the line whose gradient is NaN (slow)")
+
+
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise ValueError
+    return count
+
+
+def _limits(text: str) -> list[str]:
+    return [f"trainer.epoch_steps={text}", f"trainer.valid_steps={text}"]
+
+
+def _check(parser: ArgumentParser, args: Namespace) -> None:
+    if args.list:
+        return
+    goes_on = args.resume not in (None, "auto")
+    if bool(args.config) == goes_on:
+        parser.error("one of the arguments -c/--config -r/--resume is required, and only -r auto is allowed with -c")
+    if args.init_from and goes_on:
+        parser.error("argument --init-from: not allowed with argument -r/--resume, which has its own weights")
+    if args.tool == "replay" and not goes_on:
+        parser.error("argument --replay: needs -r/--resume with the run")
+    tool = args.tool if args.tool != "replay" else None
+    if (tool or args.overfit) and args.resume:
+        parser.error(f"argument --{tool or 'overfit'}: needs -c/--config alone, since it continues no run")

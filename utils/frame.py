@@ -1,0 +1,82 @@
+"""The top of a config: which sections there are. Looks no name up, so it needs no torch and takes no time."""
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+from utils.binding import Binder
+from utils.config import Config
+from utils.errors import ConfigError, closest
+from utils.options import LoaderOptions, RunOptions, TopOptions
+from utils.places import Places
+from utils.secrets import missing_secrets
+
+# Each section: whether it must be there, and what it is for.
+SECTIONS = {
+    "model": (True, "what is trained"),
+    "dataset": (True, "the samples, split by split"),
+    "data_loader": (True, "how samples become batches"),
+    "loss": (False, "what is made smaller"),
+    "metrics": (False, "a list: what is measured"),
+    "optimizer": (False, "how the weights move"),
+    "lr_scheduler": (False, "how the learning rate moves"),
+    "trainer": (True, "the step, and the run around it"),
+}
+REQUIRED = ("name", *(name for name, (is_required, _) in SECTIONS.items() if is_required))
+DEFAULTS: Config = {"seed": 0, "n_gpu": 1, "loss": None, "metrics": [], "optimizer": None, "lr_scheduler": None}
+LATER = "What the sections name is looked up when this is mended."
+# Where the victoresque template's keys have gone.
+RENAMED = {
+    "arch": "is named 'model' here.",
+    "verbosity": "there is no such setting here; the log file has everything.",
+    "trainer.verbosity": "there is no such setting here; the log file has everything.",
+    "trainer.len_epoch": "is named 'epoch_steps' here.",
+    "trainer.save_freq": "is named 'save_period' here.",
+    "data_loader.type": "what to load is named in the section 'dataset' here; this one says how.",
+    "data_loader.args": "the arguments stand directly in 'data_loader' here; those of the data set in 'dataset'.",
+}
+
+
+def check_frame(config: Config, places: Places) -> None:
+    """Refuse a config whose top is wrong, before anything is imported; what is in its sections is for `make_plan`.
+
+    Raises:
+        ConfigError: with all that is wrong there, and in the settings that name nothing.
+    """
+    if mistakes := frame_mistakes(config):
+        binder = Binder(places)
+        for section, options in (("", TopOptions), ("trainer", RunOptions), ("data_loader", LoaderOptions)):
+            values = config if section == "" else config.get(section)
+            names = {item.name for item in fields(options) if section == "" or item.metadata["kind"]}
+            if isinstance(values, dict):
+                plain = {key: value for key, value in values.items() if (key in names) == (section == "")}
+                binder.options(section, plain, options, ("type", "args") if section == "trainer" else ())
+        raise ConfigError(*dict.fromkeys(map(in_new_words, [*mistakes, *binder.mistakes])), LATER)
+
+
+def frame_mistakes(config: Config) -> list[str]:
+    mistakes = []
+    for key in config:
+        if key not in (*REQUIRED, *DEFAULTS, "$schema"):
+            mistakes.append(f"{key}: unknown key. {closest(key, (*REQUIRED, *DEFAULTS))}")
+    mistakes += [f"{key}: missing." for key in REQUIRED if config.get(key) is None]
+    return mistakes + missing_secrets(config)
+
+
+def in_new_words(mistake: str) -> str:
+    """Replace the closest match by what became of a key of the victoresque template."""
+    where = mistake.split(": ")[0]
+    return f"{where}: {RENAMED[where]}" if where in RENAMED else mistake
+
+
+def with_defaults(config: Config) -> Config:
+    """A copy that says what is left to defaults, too. Looks nothing up, so any config may come."""
+    config = {key: value for key, value in (DEFAULTS | config).items() if key != "$schema"}
+    trainer = {"type": "Trainer", "args": {}} | _defaults_of(RunOptions)
+    for name, defaults in (("trainer", trainer), ("data_loader", _defaults_of(LoaderOptions))):
+        if isinstance(config.get(name), dict):
+            config[name] = defaults | config[name]
+    return config
+
+
+def _defaults_of(options: Any) -> dict[str, Any]:
+    return {item.name: item.default for item in fields(options) if item.default is not MISSING}

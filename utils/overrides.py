@@ -1,0 +1,71 @@
+"""`--set a.b.0.c=VALUE`: change a config from the command line."""
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from utils.config import Config, is_another_type, value_of, with_long_sections
+from utils.errors import ConfigError
+from utils.places import Place, Places
+from utils.secrets import redacted_arguments
+
+_MISSING = object()
+
+
+def override(config: Config, assignments: Sequence[str], places: Places | None = None) -> Config:
+    """A copy of `config` with `a.b.0.c=VALUE` assignments applied. `places` is told of each.
+
+    A section is set before what is in it, whatever the order: `--lr 0.1 --set optimizer=SGD` keeps the rate.
+
+    Raises:
+        ConfigError: an assignment has no `=`, or leads through a value that has no keys.
+    """
+    config, places = copy.deepcopy(config), Places() if places is None else places
+    mistakes: list[str] = []
+    for assignment in sorted(assignments, key=lambda text: text.partition("=")[0].count(".")):
+        key, equals, text = assignment.partition("=")
+        (shown,) = redacted_arguments([assignment])
+        try:
+            if not equals or not key:
+                raise ConfigError(f"--set {shown}: not an assignment. Write it as section.key=value.")
+            if "${env:" in text:
+                raise ConfigError(f"--set {shown}: is not read here. Let the shell put it in: {key}=$NAME.")
+            _assign(config, key, value_of(text), shown, places)
+        except ConfigError as error:
+            mistakes += error.mistakes
+            continue
+        places.record(key, Place(f"--set {shown}", text))
+        config = with_long_sections(config)
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return config
+
+
+def _assign(config: Config, key: str, value: Any, shown: str, places: Places) -> None:
+    *parents, last = key.split(".")
+    holder: Any = config
+    for name in parents:
+        if isinstance(holder, dict) and holder.get(name, _MISSING) in (_MISSING, None):
+            holder[name] = {}
+        holder = _member(holder, name, shown)
+    if isinstance(holder, list):
+        _member(holder, last, shown)
+        holder[int(last)] = value
+    elif isinstance(holder, dict):
+        if last == "type" and is_another_type(holder, value):
+            holder["args"] = {}
+            places.forget(".".join([*parents, "args"]))
+        holder[last] = value
+    else:
+        raise ConfigError(f"--set {shown}: {'.'.join(parents)} is {holder!r}, which has no keys.")
+
+
+def _member(holder: Any, name: str, shown: str) -> Any:
+    if isinstance(holder, dict):
+        return holder[name]
+    if isinstance(holder, list):
+        if re.fullmatch(r"\d+", name) and int(name) < len(holder):
+            return holder[int(name)]
+        raise ConfigError(f"--set {shown}: the list has items 0 to {len(holder) - 1}, found {name!r}.")
+    raise ConfigError(f"--set {shown}: {name!r} lies below {holder!r}, which has no keys.")
