@@ -17,4 +17,7 @@ tests:
 faults:
 	$(PYTHON) -m pytest -n 0 -m faults --full-counts --timeout 1800
 
-.PHONY: check lint format types tests faults
+schema:
+	$(PYTHON) -m utils.config_schema
+
+.PHONY: check lint format types tests faults schema

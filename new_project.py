@@ -29,7 +29,6 @@ EXTRAS = {
     "examples",
     "configs",
     "benchmarks",
-    "docs",
     "tests/test_configs.py",
     "tests/test_benchmarks.py",
 }

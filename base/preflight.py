@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +14,12 @@ from base.lr_schedule import LRSchedule
 from logger.metrics import scalars_and_matrices
 from logger.tables import VALID
 from utils.checkpoint import check_plain
-from utils.errors import ConfigError, closest
+from utils.errors import ConfigError, UserError, closest
+from utils.frames import told
 from utils.seed import rng_state, set_rng_state
 
+# What a step raises when model, loss and data do not suit each other.
+_MISUSES = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError)
 RESERVED = ("format", "epoch", "step", "monitor", "batches", "epoch_so_far", "rng", "config")
 
 
@@ -74,7 +78,11 @@ def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: st
     """The names of the scalars that come out of a step, on the batch that is next in a split."""
     batches = trainer.run.batches[split]
     trainer.metrics.reset()
-    result = trainer.result_of(step, batches.trial())
+    batch = batches.trial()
+    try:
+        result = trainer.result_of(step, batch)
+    except _MISUSES as error:
+        raise UserError(f"The first {split} batch fails. {told(error, without=[Path(__file__).parent])}") from error
     if not isinstance(result, StepResult):
         raise TypeError(f"{step.__qualname__} returns a {type(result).__name__}. Return StepResult(means, count).")
     computed = scalars_and_matrices(trainer.metrics.compute())

@@ -1,6 +1,5 @@
 """What makes a batch the same whenever it is made: its indices and its randomness are functions of its position."""
 
-import traceback
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import repeat
@@ -11,6 +10,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from utils.batch import tensors
+from utils.frames import told
 from utils.seed import derived_seed, seeded
 
 Position = tuple[str, list[int]]  # the seed of a batch, and the indices of its samples
@@ -137,9 +137,7 @@ def _shared(batch: Any) -> Any:
 
 def described(error: BaseException) -> str:
     """The error with the lines of code that led to it, without those of this project's loading."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) != Path(__file__)]
-    lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-5:]]
-    return "\n".join([f"{type(error).__name__}: {error}", *lines])
+    return told(error, without=[Path(__file__)])
 
 
 def isolated(iterator: Iterator[Any], seed: str) -> Iterator[Any]:

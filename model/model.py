@@ -18,17 +18,19 @@ class LeNet(nn.Module):
         channels: tuple[int, int] = (32, 64),
         hidden: int = 64,
         dropout: float = 0.25,
+        activation: type[nn.Module] = nn.ReLU,
     ):
         super().__init__()
         first, second = channels
         self.conv1 = nn.Conv2d(in_channels, first, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(first, second, kernel_size=3, padding=1)
+        self.activation = activation()
         self.dropout = nn.Dropout(dropout)
         self.fc1 = nn.Linear(second * (image_size // 4) ** 2, hidden)
         self.fc2 = nn.Linear(hidden, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = F.max_pool2d(F.relu(self.conv1(images)), 2)  # (B, first, size / 2, size / 2)
-        features = F.max_pool2d(F.relu(self.conv2(features)), 2)  # (B, second, size / 4, size / 4)
-        hidden = F.relu(self.fc1(self.dropout(features.flatten(1))))
+        features = F.max_pool2d(self.activation(self.conv1(images)), 2)  # (B, first, size / 2, size / 2)
+        features = F.max_pool2d(self.activation(self.conv2(features)), 2)  # (B, second, size / 4, size / 4)
+        hidden = self.activation(self.fc1(self.dropout(features.flatten(1))))
         return F.log_softmax(self.fc2(self.dropout(hidden)), dim=1)

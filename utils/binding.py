@@ -2,20 +2,18 @@
 
 import copy
 import inspect
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from utils.config import Config
 from utils.errors import ConfigError, UserError, closest, shown
+from utils.frames import own_line
 from utils.lookup import KINDS, Kind, look_up
-from utils.paths import PROJECT_ROOT
 from utils.places import Places
 from utils.schemas import Schema, converted, fits, misfit, schemas_of_options
-from utils.signatures import VARIADIC, parameters, schema_of_parameter
+from utils.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 
 SECTION = '{"type": NAME, "args": {...}}'
 # What a constructor raises for a value that it cannot use; other errors are mistakes in its code.
@@ -54,26 +52,13 @@ class Component:
         except _REFUSALS as error:
             name = getattr(self.target, "__name__", str(self.target))
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            line = "" if isinstance(error, (ValueError, OSError)) else _line_of(error)  # those say what is wrong
-            raise ConfigError(f"{self.section}.args: {name} refuses them: {reason}{line}.") from error
+            line = None if isinstance(error, (ValueError, OSError)) else own_line(error)  # those say what is wrong
+            where = f" ({line})" if line else ""
+            raise ConfigError(f"{self.section}.args: {name} refuses them: {reason}{where}.") from error
 
 
 def _below(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
-
-
-def _line_of(error: BaseException) -> str:
-    """The line of the project's own model, data or trainer at which it was raised."""
-    skipped = [PROJECT_ROOT / name for name in ("utils", "base", "train.py", "test.py")]
-    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [
-        f" ({path.relative_to(PROJECT_ROOT).as_posix()}:{line})"
-        for path, line in frames
-        if path.is_relative_to(PROJECT_ROOT)
-        and "site-packages" not in path.parts
-        and not any(path.is_relative_to(folder) for folder in skipped)
-    ]
-    return own[-1] if own else ""
 
 
 def _build_nested(value: Any, provided: dict[str, Any]) -> Any:
@@ -183,17 +168,10 @@ class Binder:
     ) -> dict[str, Any]:
         """The arguments as the code gets them. Reports those that `target` does not take, that `train.py` passes
         itself, that do not fit, and, unless it `may_lack` some, those that are missing."""
-        skipped = kind.positional if inspect.isfunction(target) else 0
-        own = dict(list(parameters(target).items())[skipped:])
-        takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own.values())
-        free = {
-            name: parameter
-            for name, parameter in own.items()
-            if name not in kind.provided and parameter.kind not in VARIADIC
-        }
+        taken, free = parameters(target), own_parameters(target, kind)
         bound = {}
         for name, value in args.items():
-            if name not in free and (not takes_any or name in own or name in kind.provided):
+            if name not in free and (not takes_more(target) or name in taken or name in kind.provided):
                 self.mistakes.append(f"{where}.{name}: {target.__name__} takes no such argument. {closest(name, free)}")
                 continue
             bound[name] = self._argument(f"{where}.{name}", value, free.get(name), kind.nested)

@@ -10,18 +10,17 @@ from utils.options import LoaderOptions, RunOptions, TopOptions
 from utils.places import Places
 from utils.secrets import missing_secrets
 
-# Each section: whether it must be there, and what it is for.
+REQUIRED = ("name", "model", "dataset", "data_loader", "trainer")
 SECTIONS = {
-    "model": (True, "what is trained"),
-    "dataset": (True, "the samples, split by split"),
-    "data_loader": (True, "how samples become batches"),
-    "loss": (False, "what is made smaller"),
-    "metrics": (False, "a list: what is measured"),
-    "optimizer": (False, "how the weights move"),
-    "lr_scheduler": (False, "how the learning rate moves"),
-    "trainer": (True, "the step, and the run around it"),
+    "model": "what is trained",
+    "dataset": "the samples, split by split",
+    "data_loader": "how samples become batches",
+    "loss": "what is made smaller",
+    "metrics": "what is measured",
+    "optimizer": "how the weights move",
+    "lr_scheduler": "how the learning rate moves",
+    "trainer": "the step, and the run around it",
 }
-REQUIRED = ("name", *(name for name, (is_required, _) in SECTIONS.items() if is_required))
 DEFAULTS: Config = {"seed": 0, "n_gpu": 1, "loss": None, "metrics": [], "optimizer": None, "lr_scheduler": None}
 LATER = "What the sections name is looked up when this is mended."
 # Where the victoresque template's keys have gone.

@@ -198,14 +198,20 @@ def look_up(kind: Kind, name: str) -> Callable[..., Any]:
 
 def names(kind: Kind) -> list[str]:
     """Every bare name that a section of this kind may have as its `type`."""
-    return sorted(
-        {
-            name
-            for module in _modules(kind)
-            for name, found in vars(module).items()
-            if not name.startswith("_") and _belongs(found, module) and kind.accepts(found)
+    return sorted({name for found in catalogue(kind).values() for name in found})
+
+
+def catalogue(kind: Kind) -> dict[str, dict[str, Callable[..., Any]]]:
+    """What the bare names of a kind mean, module by module; those that another module has first are left out."""
+    modules: dict[str, dict[str, Callable[..., Any]]] = {}
+    for module in _modules(kind):
+        known = {name for found in modules.values() for name in found}
+        modules[module.__name__] = {
+            name: found
+            for name, found in sorted(vars(module).items())
+            if not name.startswith("_") and name not in known and _belongs(found, module) and kind.accepts(found)
         }
-    )
+    return modules
 
 
 def _look_up_dotted(kind: Kind, name: str) -> Callable[..., Any]:

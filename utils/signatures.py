@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from utils.lookup import Kind
 from utils.schemas import Schema, fits, schema_of, schema_of_default
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -57,3 +58,31 @@ def _passed_on_to(target: Any) -> list[Callable[..., Any]]:
 def _optional(parameter: inspect.Parameter) -> inspect.Parameter:
     is_required = parameter.default is inspect.Parameter.empty
     return parameter.replace(default=None) if is_required else parameter
+
+
+def own_parameters(target: Callable[..., Any], kind: Kind) -> dict[str, inspect.Parameter]:
+    """Those that a config may give: not what `train.py` provides, nor the tensors of each call."""
+    skipped = kind.positional if inspect.isfunction(target) else 0
+    return {
+        name: parameter
+        for name, parameter in list(parameters(target).items())[skipped:]
+        if name not in kind.provided and parameter.kind not in VARIADIC
+    }
+
+
+def signature_text(target: Callable[..., Any], kind: Kind) -> str:
+    """As a person would write the call: `LeNet(num_classes, hidden=64)`."""
+    texts = [
+        name if parameter.default is inspect.Parameter.empty else f"{name}={default_text(parameter.default)}"
+        for name, parameter in own_parameters(target, kind).items()
+    ]
+    return f"{target.__name__}({', '.join(texts)})"
+
+
+def default_text(default: Any) -> str:
+    return default.__name__ if inspect.isclass(default) or inspect.isfunction(default) else repr(default)
+
+
+def takes_more(target: Callable[..., Any]) -> bool:
+    """Whether it takes arguments that its signature does not name."""
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters(target).values())
