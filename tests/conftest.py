@@ -70,7 +70,10 @@ class Project:
 
     def train(self, *arguments, **sections):
         """Start a run that must end well; its directory."""
-        code, out, err = self.command(train_script, "-c", self.write_config(**sections), *arguments)
+        return self.train_with(self.write_config(**sections), *arguments)
+
+    def train_with(self, config, *arguments):
+        code, out, err = self.command(train_script, "-c", config, *arguments)
         assert code == 0, out + err
         return self.run_dirs()[-1]
 
