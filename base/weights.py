@@ -42,7 +42,7 @@ def initialize(model: nn.Module, function: Callable[..., Any]) -> None:
         try:
             function(weight)
         except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-            reason = str(error).rstrip(".")
+            reason = " ".join(str(error).split()).rstrip(".")
             raise ConfigError(f"model.init: {_written(function)} refuses {where}: {reason}.") from error
         _clear_padding(module, weight)
         log.info("model.init: %s: %s", where, _written(function))

@@ -31,7 +31,7 @@ def test_a_run_gives_its_best_checkpoint_and_a_checkpoint_itself(project, info):
 
 
 @pytest.mark.parametrize("key", [None, "model", "state_dict"])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
 def test_a_state_dict_may_be_wrapped_and_its_names_too(tmp_path, key, prefix):
     state = {prefix + name: value for name, value in LeNet(10).state_dict().items()}
     torch.save({key: state, "epoch": 3} if key else state, tmp_path / "weights.pth")
@@ -40,11 +40,14 @@ def test_a_state_dict_may_be_wrapped_and_its_names_too(tmp_path, key, prefix):
     assert_same(state_of(model), {name.removeprefix(prefix): value for name, value in state.items()})
 
 
-def test_a_prefix_that_the_model_has_itself_stays(tmp_path):
-    models = [nn.ModuleDict({"module": nn.Linear(2, 2)}) for _ in range(2)]
-    torch.save(models[0].state_dict(), tmp_path / "weights.pth")
-    load_starting_weights(models[1], str(tmp_path / "weights.pth"))
-    assert_same(state_of(models[0]), state_of(models[1]))
+@pytest.mark.parametrize(
+    "make", [lambda: nn.ModuleDict({"module": nn.Linear(2, 2)}), lambda: nn.ParameterDict({"model": torch.rand(2)})]
+)
+def test_a_name_that_the_model_has_itself_is_no_wrapper(tmp_path, make):
+    first, second = make(), make()
+    torch.save(first.state_dict(), tmp_path / "weights.pth")
+    load_starting_weights(second, str(tmp_path / "weights.pth"))
+    assert_same(state_of(first), state_of(second))
 
 
 def test_a_path_starts_at_the_project(tmp_path, monkeypatch):

@@ -67,10 +67,15 @@ def test_a_shared_weight_is_filled_once(info):
     assert len(calls) == len(info.messages) == 1
 
 
-def test_padding_stays_zero():
+def test_padding_stays_zero(info):
     model = nn.Embedding(5, 3, padding_idx=2)
     initialize(model, nn.init.ones_)
     assert model.weight.sum(dim=1).tolist() == [3, 3, 0, 3, 3]
+    assert info.messages == ["model.init: weight (5, 3): ones_"]
+
+
+def refuse(weight):
+    raise ValueError("Not this one.\n  Nor others.")
 
 
 @pytest.mark.parametrize(
@@ -80,11 +85,13 @@ def test_padding_stays_zero():
         (nn.init.constant_, "constant_ refuses {}: constant_() missing 1 required positional argument: 'val'."),
         (partial(nn.init.normal_, std=-1.0), "normal_(std=-1.0) refuses {}: normal expects std >= 0.0, but found"),
         (partial(nn.init.trunc_normal_, std=0), "trunc_normal_(std=0) refuses {}: float division by zero."),
+        (refuse, "refuse refuses {}: Not this one. Nor others."),
     ],
 )
 def test_a_function_that_refuses_names_the_module(function, message):
     expected = "model.init: " + message.format("conv1.weight (64, 3, 7, 7)")
-    assert refusal(initialize, resnet18(), function).startswith(expected)
+    found = refusal(initialize, resnet18(), function)
+    assert found.startswith(expected) and not found.endswith("..")
 
 
 def test_a_function_that_would_touch_nothing_is_told():
