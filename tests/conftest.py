@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 import test as test_script  # noqa: E402
 import train as train_script  # noqa: E402
 import trainer.trainer  # noqa: E402
-from utils.errors import exit_code_of  # noqa: E402
+from utils.errors import UserError, exit_code_of  # noqa: E402
 
 TIMING = ("seconds", "items_per_second", "data_wait_share")
 
@@ -150,6 +150,19 @@ def assert_same(first, second, where="checkpoint"):
         assert torch.equal(first, second), where
     else:
         assert first == second, where
+
+
+def state_of(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def refusal(call, module, *arguments, **options):
+    """What a function says that refuses to do something to a module, and leaves it as it was."""
+    before = state_of(module)
+    with pytest.raises(UserError) as caught:
+        call(module, *arguments, **options)
+    assert_same(before, state_of(module))
+    return str(caught.value)
 
 
 def run_python(*arguments, cwd=ROOT, **options):

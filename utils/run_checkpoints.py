@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+from torch import nn
 
-from utils.checkpoint import CheckpointError, Stateful, load_checkpoint, load_into, load_training_checkpoint
+from utils.checkpoint import CheckpointError, load_checkpoint, load_training_checkpoint
 from utils.errors import closest
 from utils.files import link_atomically, temporary_files
 from utils.paths import shown_path
+from utils.state_dict import fill, find_state_dict
 
 LAST, BEST = "last.pth", "model_best.pth"
 EPOCH, STEP = "epoch", "step"
@@ -93,22 +94,21 @@ def _nothing_good(folder: Path, errors: list[CheckpointError]) -> CheckpointErro
     return CheckpointError(f"{shown_path(folder)}: has no checkpoint. {hint}")
 
 
-def load_weights(module: Stateful, path: str | Path) -> None:
+def load_weights(module: nn.Module, path: str | Path, strict: bool = True) -> None:
     """Fill a module from a checkpoint's `model` (of a run directory: its best) or from a plain state_dict.
 
+    `strict`: false takes what fits, with warnings of the rest.
+
     Raises:
-        CheckpointError: the file cannot be used; or the names or shapes do not fit the module.
+        CheckpointError: the file cannot be used, or the names or shapes do not fit. The module is as before.
     """
     file = Path(path).expanduser()
     if file.is_file():
-        checkpoint = load_checkpoint(file)
+        content = load_checkpoint(file)
     else:
-        file, checkpoint = open_checkpoint(path, prefer=BEST)
-    state = dict(checkpoint.get("model", checkpoint))
-    for prefix in ("module.", "_orig_mod.", "module."):  # of programs that saved a DataParallel or compiled module
-        if all(name.startswith(prefix) for name in state):
-            consume_prefix_in_state_dict_if_present(state, prefix)
-    load_into("model", module.load_state_dict, state, shown_path(file))
+        file, content = open_checkpoint(path, prefer=BEST)
+    source = shown_path(file)
+    fill(module, find_state_dict(content, module, source), source, strict)
 
 
 def keep_newest(folder: Path, count: int | None) -> None:
