@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,12 @@ sys.path.insert(0, str(ROOT))
 import test as test_script  # noqa: E402
 import train as train_script  # noqa: E402
 import trainer.trainer  # noqa: E402
-from utils.errors import exit_code_of  # noqa: E402
+from base.check import check  # noqa: E402
+from base.preflight import check_before_training  # noqa: E402
+from utils.config import load_config  # noqa: E402
+from utils.device import select_devices  # noqa: E402
+from utils.errors import UserError, exit_code_of  # noqa: E402
+from utils.plan import make_plan  # noqa: E402
 
 TIMING = ("seconds", "items_per_second", "data_wait_share")
 
@@ -226,3 +232,48 @@ def run_with_stops(project, write_into, monkeypatch):
         return out
 
     return run
+
+
+# ---- runs that are looked at before they start ----
+
+
+@pytest.fixture
+def build(project, monkeypatch):
+    """The trainer of a config, as `train.py` has it when the run would start."""
+    monkeypatch.setattr("base.check.TIMED_STEPS", 7)
+
+    def build(**sections):
+        plan = make_plan(load_config(project.write_config(**sections)))
+        built = train_script.build_trainer(plan, select_devices(0), ["train", "valid"])
+        check_before_training(built)
+        return built
+
+    return build
+
+
+@pytest.fixture
+def look(build, capfd):
+    """Check it: the table, as a dict, and the problems."""
+
+    def look(**sections):
+        built, problems = build(**sections), []
+        capfd.readouterr()
+        try:
+            check(built)
+        except UserError as error:
+            problems = str(error).splitlines()
+        lines = capfd.readouterr().out.splitlines()
+        return dict(re.split(" {2,}", line, maxsplit=1) for line in lines), problems
+
+    return look
+
+
+@pytest.fixture
+def look_with(look, write_into):
+    """Check a run with this trainer in the place of the shipped one."""
+
+    def look_with(trainer_class, **sections):
+        write_into(trainer.trainer, trainer_class)
+        return look(trainer={"type": trainer_class.__name__} | sections.pop("trainer", {}), **sections)
+
+    return look_with
