@@ -1,6 +1,6 @@
 """What a step does with gradients, and which parameters optimizers hold."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from copy import deepcopy
 from math import inf
 from typing import Any
@@ -43,21 +43,25 @@ class Snapshot:
 
 
 class GradientWatch:
-    """Within its block: which parameters have got a gradient (`reached`), and which optimizers have stepped."""
+    """Within its block: which parameters have got a gradient, and which optimizers have stepped.
 
-    def __init__(self, trainer: BaseTrainer):
+    `reached`: the parameters; with the first gradient of each of `kept`, as it was before any clipping.
+    """
+
+    def __init__(self, trainer: BaseTrainer, kept: Collection[Tensor] = ()):
         self._parameters = parameters_of(trainer)
-        self.reached: set[Tensor] = set()
+        self._kept = kept
+        self.reached: dict[Tensor, Tensor | None] = {}
         self.optimizers: dict[Optimizer, None] = dict.fromkeys(trainer.parts(Optimizer).values())
         self.steps = -trainer.step
         self._trainer = trainer
 
     def __enter__(self) -> "GradientWatch":
-        self._handles: list[Any] = [register_optimizer_step_post_hook(lambda optimizer, *_: self._note(optimizer))]
+        self._handles: list[Any] = [register_optimizer_step_post_hook(lambda optimizer, *_: self._note_step(optimizer))]
         for parameter in self._parameters:
             is_trainable = parameter.requires_grad
             parameter.requires_grad_(True)  # a step may thaw it, and torch hooks into no frozen one
-            self._handles.append(parameter.register_post_accumulate_grad_hook(self.reached.add))
+            self._handles.append(parameter.register_post_accumulate_grad_hook(self._note_gradient))
             parameter.requires_grad_(is_trainable)
         return self
 
@@ -66,7 +70,12 @@ class GradientWatch:
         for handle in self._handles:
             handle.remove()
 
-    def _note(self, optimizer: Optimizer) -> None:
+    def _note_gradient(self, parameter: Tensor) -> None:
+        if parameter not in self.reached:
+            assert parameter.grad is not None
+            self.reached[parameter] = parameter.grad.detach().clone() if parameter in self._kept else None
+
+    def _note_step(self, optimizer: Optimizer) -> None:
         self.optimizers[optimizer] = None
 
 
@@ -90,14 +99,18 @@ def parameters_of(trainer: BaseTrainer) -> dict[Tensor, str]:
 
 
 def check_zero_grad(trainer: BaseTrainer, batches: list[Any], report: Report) -> None:
-    """Make the same steps with the gradients that stand there and without, and compare what optimizers are given.
+    """Compare with what gradients optimizers step where the last step left some, and where it did not.
 
-    Without them twice: the difference of these two is noise. What stands there changes its sign first, or clipping
-    could hide it where batches are alike.
+    The same steps are made three times: twice without what is left, which tells the noise, and once with others in its
+    place, which turn the first step around: the real ones may be small by clipping, or like those of the next batch.
     """
     snapshot = Snapshot(trainer)
-    left = {parameter: -parameter.grad for parameter in parameters_of(trainer) if parameter.grad is not None}
-    first, again, with_left = (_gradients_used(trainer, snapshot, batches, grads) for grads in ({}, {}, left))
+    all_parameters = parameters_of(trainer)
+    left = {one for one in all_parameters if one.grad is not None and one.grad.to_dense().any()}
+    first, gradients = _gradients_used(trainer, snapshot, batches, {}, left)
+    again, _ = _gradients_used(trainer, snapshot, batches, {})
+    opposite = {parameter: -2 * gradient for parameter, gradient in gradients.items() if gradient is not None}
+    with_left, _ = _gradients_used(trainer, snapshot, batches, opposite)
     snapshot.put_back()
     noise, difference = _difference(again, first), _difference(with_left, first)
     if difference > max(TOLERANCE, 10 * noise):
@@ -114,9 +127,16 @@ def check_zero_grad(trainer: BaseTrainer, batches: list[Any], report: Report) ->
 
 
 def _gradients_used(
-    trainer: BaseTrainer, snapshot: Snapshot, batches: list[Any], grads: dict[Tensor, Tensor]
-) -> Gradients:
-    """With which gradients optimizers step on these batches; where none does, those that are there in the end."""
+    trainer: BaseTrainer,
+    snapshot: Snapshot,
+    batches: list[Any],
+    grads: dict[Tensor, Tensor],
+    kept: Collection[Tensor] = (),
+) -> tuple[Gradients, dict[Tensor, Tensor | None]]:
+    """With which gradients optimizers step on these batches; where none does, those that are there in the end.
+
+    `grads`: what is there in the beginning. Also gives the first gradient of each of `kept`.
+    """
     used: Gradients = []
 
     def note(optimizer: Optimizer, *_: Any) -> None:
@@ -124,13 +144,14 @@ def _gradients_used(
 
     snapshot.put_back()
     for parameter, grad in grads.items():
-        parameter.grad = grad.clone()
+        parameter.grad = grad
     handle = register_optimizer_step_post_hook(note)  # after it, as LBFGS computes gradients within its step
-    with GradientWatch(trainer) as watch:
+    with GradientWatch(trainer, kept) as watch:
         for batch in batches:
             step_on(trainer, batch)
     handle.remove()
-    return used or [_some_numbers(parameter) for parameter in parameters_of(trainer) if parameter in watch.reached]
+    used = used or [_some_numbers(parameter) for parameter in parameters_of(trainer) if parameter in watch.reached]
+    return used, watch.reached
 
 
 def _some_numbers(parameter: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from conftest import assert_same
 from torch import nn
 from torch.nn import functional as F
 
+import data_loader.datasets
 import trainer.trainer
 from base.base_trainer import BaseTrainer
 from base.check import _readable, check
@@ -34,11 +35,21 @@ def test_what_is_shipped_has_no_problem(look):
     assert re.search(r"[\d.]+ MiB of the process", rows["peak memory"])
 
 
-def test_it_leaves_no_trace(build, project):
-    def state(built):
-        return built.state_dict() | {"rng": rng_state(), "own": (built.step, built.epoch)}
+class Drawn(data_loader.datasets.Digits):
+    """Draws noise in each sample that is read alone."""
 
-    built, untouched = build(), build()
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return image + torch.randn(()), target
+
+
+def test_it_leaves_no_trace(build, project, write_into):
+    def state(built):
+        seen = {"metrics": built.metrics.state_dict()}
+        return built.state_dict() | seen | {"rng": rng_state(), "own": (built.step, built.epoch)}
+
+    write_into(data_loader.datasets, Drawn)
+    untouched, built = (build(dataset="Drawn") for _ in range(2))
     position = built.run.batches["train"].state_dict()
     before, files = copy.deepcopy(state(built)), sorted(project.folder.rglob("*"))
     check(built)
@@ -115,6 +126,13 @@ def test_gradients_that_reach_the_next_step_are_named(look_with, trainer_class, 
         "backward(), for each optimizer; gradients that are summed over several steps on purpose are lost when a "
         "run is resumed: sum them over parts of one larger batch, within a step."
     )
+
+
+def test_neither_clipping_nor_batches_that_are_alike_hide_them(look_with):
+    steady = {"type": "LeNet", "args": {"num_classes": 10, "dropout": 0.0}}
+    loader = {"batch_size": 1259}
+    _, problems = look_with(Clipped, model=steady, data_loader=loader, optimizer=STILL, metrics=[], lr_scheduler=None)
+    assert len(problems) == 1
 
 
 class ZeroedAtTheEnd(NeverZeroed):

@@ -1,5 +1,8 @@
 """What a check says about samples and classes, and about runs whose data are unlike the shipped ones."""
 
+import re
+import time
+
 import numpy
 import pytest
 import torch
@@ -103,10 +106,19 @@ def test_samples_that_are_random_all_the_same_are_not_compared(look, write_into)
     assert rows[SHARED] == "not looked at: a sample is another one each time that it is read" and problems == []
 
 
-def test_where_time_is_over_it_says_how_far_it_came(look, monkeypatch):
-    monkeypatch.setattr("base.check_data.SECONDS", 0.0)
-    rows, problems = look(model={"type": "LeNet", "args": {"num_classes": 12}}, metrics=[])
-    assert rows[SHARED] == "0 of 0; looked at the first 0 of train and 0 of valid" and problems == []
+def test_where_time_is_over_it_says_how_far_it_came(look, write_into, monkeypatch):
+    class Slow(Digits):
+        def __getitem__(self, index):
+            time.sleep(0.002)
+            return super().__getitem__(index)
+
+    write_into(data_loader.datasets, Slow)
+    monkeypatch.setattr("base.check_data.SECONDS", 0.2)
+    rows, problems = look(dataset="Slow", model={"type": "LeNet", "args": {"num_classes": 12}}, metrics=[])
+    assert problems == [], "a class may come later"
+    seen = re.fullmatch(r"0 of (\d+); looked at the first (\d+) of train and (\d+) of valid", rows[SHARED])
+    assert 0 < int(seen[1]) == int(seen[3]) < 179 and 0 < int(seen[2]) < 1259
+    assert rows["training samples"].endswith(f"; looked at the first {seen[2]} of train")
 
 
 # ---- classes ----
@@ -255,7 +267,7 @@ def test_digests_tell_values_types_and_shapes_apart():
         torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(2, 3).int(), torch.ones(2, 3), torch.ones(2, 3).bfloat16(),
         numpy.zeros((2, 3)), numpy.zeros((3, 2)), picture, picture.resize((3, 2)), "a", 1, 2, None,
         {"a": ["a", "b"]}, {"a": ["ab"]}, {"a": ["a", ["b"]]}, {"a": torch.zeros(2)}, {"b": torch.zeros(2)},
-        (torch.zeros(2), 1), (1, torch.zeros(2)), (1, torch.ones(2)),
+        (torch.zeros(2), 1), (1, torch.zeros(2)), (1, torch.ones(2)), (torch.ones(()), 1), (torch.ones(()), 2),
     ]  # fmt: skip
     assert len({_digest_of(sample) for sample in samples}) == len(samples)
     assert _digest_of((torch.ones(2), 1)) == _digest_of((torch.ones(2), 2)), "the target is no part of the inputs"

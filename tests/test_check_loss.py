@@ -1,4 +1,4 @@
-"""What a check says about outputs that do not suit the loss, and about parameters that do not learn."""
+"""What a check says about outputs that do not suit the loss."""
 
 import math
 
@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 import data_loader.datasets
 import model.loss
+import model.metric
 import model.model
 import trainer.trainer
 from logger.means import StepResult
-from model.model import LeNet
 
 PLAIN = {"metrics": [], "lr_scheduler": None}
 
@@ -86,6 +86,17 @@ def test_log_softmax_before_cross_entropy_is_noted(look):
         "log_softmax stands before cross_entropy, which has one inside: the result is the same, and one of them can "
         "go, or cross_entropy can be nll_loss"
     )
+
+
+def perplexity(output, target):
+    return F.cross_entropy(output.exp(), target).exp()
+
+
+def test_a_metric_is_no_loss(look, monkeypatch):
+    monkeypatch.setattr(perplexity, "__module__", "model.metric")
+    monkeypatch.setattr(model.metric, "perplexity", perplexity, raising=False)
+    rows, problems = look(metrics=["perplexity"])
+    assert problems == [] and rows["initial loss"].startswith("nll_loss ")
 
 
 @pytest.mark.parametrize("value", [0.1, -math.log(10)])
@@ -189,108 +200,3 @@ def test_a_loss_that_is_not_finite_is_named(look, write_into):
     write_into(model.model, Infinite)
     _, (problem,) = look(model="Infinite", loss="cross_entropy", **PLAIN)
     assert problem.startswith("trainer.train_step: in the first step loss is nan, grad_norm is nan. Look for it with ")
-
-
-# ---- parameters ----
-
-
-class FrozenLate(trainer.trainer.Trainer):
-    """Freezes a layer that the optimizer has."""
-
-    def __init__(self, **parts):
-        super().__init__(**parts)
-        self.model.conv1.requires_grad_(False)
-
-
-def test_a_frozen_parameter_left_in_the_optimizer_is_named(look_with):
-    rows, problems = look_with(FrozenLate)
-    assert rows["parameters"] == "1,034 (994 trainable)" and rows["without gradient"].startswith("none")
-    assert problems == [
-        "optimizer: it holds frozen parameters: model.conv1.weight, model.conv1.bias. Freeze them before the optimizer "
-        "is made, and give it those with requires_grad alone."
-    ]
-
-
-class FrozenEarly(LeNet):
-    def __init__(self, num_classes: int):
-        super().__init__(num_classes)
-        self.conv1.requires_grad_(False)
-
-
-class Thawing(FrozenLate):
-    """Has the layer frozen between its steps alone, as some adversarial trainers do."""
-
-    def train_step(self, batch):
-        self.model.conv1.requires_grad_(True)
-        result = super().train_step(batch)
-        self.model.conv1.requires_grad_(False)
-        return result
-
-
-def test_parameters_that_are_frozen_as_they_should_be_are_no_problem(look, look_with, write_into):
-    write_into(model.model, FrozenEarly)
-    assert look(model={"type": "FrozenEarly", "args": {"num_classes": 10}})[1] == []
-    assert look_with(Thawing)[1] == []
-
-
-class Partial(trainer.trainer.Trainer):
-    """Trains the last layer alone."""
-
-    def __init__(self, **parts):
-        super().__init__(**parts)
-        self.optimizer = torch.optim.Adam(self.model.fc2.parameters())
-
-
-def test_a_trainable_parameter_in_no_optimizer_is_named(look_with):
-    _, problems = look_with(Partial, lr_scheduler=None)
-    assert problems == [
-        "optimizer: no optimizer holds model.conv1.weight, model.conv1.bias, model.conv2.weight, model.conv2.bias and "
-        "2 more, which would never train. Give them to one, or freeze them: requires_grad_(False)."
-    ]
-
-
-class Averaging(trainer.trainer.Trainer):
-    """Keeps a running mean of the weights, which no optimizer holds, on purpose."""
-
-    def __init__(self, **parts):
-        super().__init__(**parts)
-        self.average = torch.optim.swa_utils.AveragedModel(self.model)
-
-    def train_step(self, batch):
-        result = super().train_step(batch)
-        self.average.update_parameters(self.model)
-        return result
-
-    def stateful(self):
-        return super().stateful() | {"average": self.average}
-
-
-def test_a_mean_of_the_weights_is_no_problem(look_with):
-    rows, problems = look_with(Averaging)
-    assert problems == [] and rows["without gradient"].startswith("none")
-
-
-def test_parameters_without_a_gradient_are_listed(look, write_into):
-    class Forgetful(LeNet):
-        def __init__(self, num_classes: int):
-            super().__init__(num_classes)
-            self.forgotten = nn.Linear(2, 2)
-
-    write_into(model.model, Forgetful)
-    rows, problems = look(model={"type": "Forgetful", "args": {"num_classes": 10}})
-    assert problems == []
-    assert rows["without gradient"] == "model.forgotten.weight, model.forgotten.bias, in 9 steps"
-
-
-class Shared(trainer.trainer.Trainer):
-    def __init__(self, **parts):
-        super().__init__(**parts)
-        self.second = torch.optim.SGD(self.model.fc2.parameters(), lr=0.1)
-
-    def stateful(self):
-        return super().stateful() | {"second": self.second}
-
-
-def test_a_parameter_in_two_optimizers_is_noted(look_with):
-    rows, problems = look_with(Shared)
-    assert problems == [] and rows["note"] == "more than one optimizer holds model.fc2.weight, model.fc2.bias"
