@@ -12,6 +12,10 @@ from utils.options import RunOptions
 class Batches(Protocol):
     """The batches of a split, pass after pass; `data_loader.loaders.Batches` is one."""
 
+    @property
+    def dataset(self) -> Any:
+        """What the samples come from."""
+
     def steps_per_pass(self) -> int | None:
         """Batches in a pass; None where only the end tells (iterable data sets)."""
 

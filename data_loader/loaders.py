@@ -138,6 +138,10 @@ class Batches:
         self._passes = self._taken = 0
         self._iterator: Iterator[Any] | None = None
 
+    @property
+    def dataset(self) -> Any:
+        return cast("Fetcher | Reader", self._loader.dataset).dataset
+
     def steps_per_pass(self) -> int | None:
         return None if self._order is None else self._order.steps()
 

@@ -61,7 +61,7 @@ class Fetcher(Dataset[Any]):
     """A data set of batches: takes positions for indices. The randomness of a batch does not depend on the worker."""
 
     def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any]):
-        self._dataset = dataset
+        self.dataset = dataset
         self._collate = collate
 
     def __getitem__(self, position: Position) -> Any:
@@ -76,9 +76,9 @@ class Fetcher(Dataset[Any]):
         return _shared(batch)
 
     def _fetch(self, indices: list[int]) -> Any:
-        if hasattr(self._dataset, "__getitems__"):
-            return self._dataset.__getitems__(indices)
-        return [self._dataset[index] for index in indices]
+        if hasattr(self.dataset, "__getitems__"):
+            return self.dataset.__getitems__(indices)
+        return [self.dataset[index] for index in indices]
 
     def _culprit(self, seed: str, indices: list[int]) -> str:
         """The first sample that fails on its own, too; else all of them may be."""
@@ -96,17 +96,17 @@ class Reader(IterableDataset[Any]):
     """An iterable data set whose exceptions come out as a `Failure`, too."""
 
     def __init__(self, dataset: IterableDataset[Any], collate: Callable[[list[Any]], Any]):
-        self._dataset = dataset
+        self.dataset = dataset
         self._collate = collate
 
     def set_epoch(self, number: int) -> None:
         """Tell the data set its pass, if it listens."""
-        if hasattr(self._dataset, "set_epoch"):  # torch's word for "the next pass"
-            self._dataset.set_epoch(number)
+        if hasattr(self.dataset, "set_epoch"):  # torch's word for "the next pass"
+            self.dataset.set_epoch(number)
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            yield from self._dataset
+            yield from self.dataset
         except (Exception, SystemExit) as error:
             yield from repeat(Failure(described(error)))  # more than once: the last samples may make no batch
 

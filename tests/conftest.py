@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 import test as test_script  # noqa: E402
 import train as train_script  # noqa: E402
 import trainer.trainer  # noqa: E402
+from checking import build, look, look_with  # noqa: E402, F401 - fixtures
 from utils.errors import UserError, exit_code_of  # noqa: E402
 
 TIMING = ("seconds", "items_per_second", "data_wait_share")

@@ -1,0 +1,52 @@
+"""Fixtures for tests of `--check`."""
+
+import pytest
+
+from base.preflight import check_before_training
+from base.tools.check import check
+from train import build_trainer
+from utils.config import load_config
+from utils.device import select_devices
+from utils.errors import UserError
+from utils.plan import make_plan
+
+@pytest.fixture
+def build(project, monkeypatch):
+    """The trainer of a config, as `train.py` has it when the run would start."""
+    monkeypatch.setattr("base.check.TIMED_STEPS", 7)
+
+    def build(**sections):
+        plan = make_plan(load_config(project.write_config(**sections)))
+        built = train_script.build_trainer(plan, select_devices(0), ["train", "valid"])
+        check_before_training(built)
+        return built
+
+    return build
+
+
+@pytest.fixture
+def look(build, capfd):
+    """Check it: the table, as a dict, and the problems."""
+
+    def look(**sections):
+        built, problems = build(**sections), []
+        capfd.readouterr()
+        try:
+            check(built)
+        except UserError as error:
+            problems = str(error).splitlines()
+        lines = capfd.readouterr().out.splitlines()
+        return dict(re.split(" {2,}", line, maxsplit=1) for line in lines), problems
+
+    return look
+
+
+@pytest.fixture
+def look_with(look, write_into):
+    """Check a run with this trainer in the place of the shipped one."""
+
+    def look_with(trainer_class, **sections):
+        write_into(trainer.trainer, trainer_class)
+        return look(trainer={"type": trainer_class.__name__} | sections.pop("trainer", {}), **sections)
+
+    return look_with
