@@ -20,39 +20,40 @@ SHORT_OPTIONS = {"--lr": "optimizer.args.lr", "--bs": "data_loader.batch_size"}
 
 def main(argv=None):
     args = parse_arguments(__doc__, SHORT_OPTIONS, argv)
-    config = None
-    with Places() as places:  # a mistake in the config is told with the line in which it stands
+    with Places() as places, fast_dev_run(args.tool == "fast-dev-run") as assignments:
+        config = None
         if args.config:  # read before the heavy imports, so that typing errors show at once
-            config = override(load_config(args.config, places), args.set, places)
+            config = override(load_config(args.config, places), [*args.set, *assignments], places)
             check_frame(config, places)
         run(args, config, places)
 
 
 def run(args, config, places):
+    """Train, or do what a tool does in its place."""
     from base.base_model import summary
     from base.checkpoints import Checkpoints
     from base.preflight import check_before_training
-    from base.replay import replay
+    from base.tools.anomaly import detect_anomaly
+    from base.tools.choose import print_tool, trainer_tool
     from logger.console import messages_to_file, messages_to_screen
     from logger.open_writers import open_writers
     from utils.device import select_devices
     from utils.lock import RunLock
     from utils.resume import read_source
-    from utils.run_checkpoints import load_weights
     from utils.run_dir import LOG, create_run_dir
 
     log = logging.getLogger("train")
-    with messages_to_screen(), RunLock() as lock:
+    with messages_to_screen(), RunLock() as lock, detect_anomaly(args.anomaly):
         plan, checkpoint, source = read_source(config, args.resume, args.set, lock, places, args.init_from)
-        options = plan.run_options
-        trainer = build_trainer(plan, select_devices(plan.top.n_gpu, args.device), ["train", "valid"])
+        if args.tool == "print-config":
+            return print(config_text(plan.config), end="")
+        is_new = checkpoint is None
+        trainer = build_trainer(plan, select_devices(plan.top.n_gpu, args.device), ["train", "valid"], is_new, args.init_from)
         if checkpoint:
             trainer.load_state_dict(checkpoint, str(source))
             checkpoint.clear()  # or it would stay in memory beside the model
-        elif args.init_from:
-            load_weights(trainer.stateful()["model"], args.init_from)
-        if args.tool == "replay":
-            return replay(trainer, args.resume)
+        if tool := tool_of(args):
+            return tool(trainer)
         if trainer.is_finished:
             return log.info("%s is finished: %s", source and source.parent, trainer.why_finished())
         check_before_training(trainer)
@@ -66,7 +67,7 @@ def run(args, config, places):
             trainer.train(checkpoints, writers)
 
 
-def build_trainer(plan, devices, splits):
+def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     """Every part by name, in the order in which they need each other."""
     from base.lr_schedule import LRSchedule
     from base.run import Run
@@ -79,9 +80,9 @@ def build_trainer(plan, devices, splits):
     datasets = {split: plan.dataset.build(split=split) for split in splits}
     batches = make_batches_of_splits(datasets, seed, plan.loader_options)
     metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
-    model = plan.model.build().to(devices.main)
+    model = prepared(plan.model.build(), plan.model, is_new, init_from).to(devices.main)
     loss_fn = devices.move(plan.loss.build())
-    optimizer = plan.optimizer.build(params=[weight for weight in model.parameters() if weight.requires_grad])
+    optimizer = plan.optimizer.build(params=parameter_groups(model, plan.optimizer.extras.groups or ()))
     lr_scheduler = LRSchedule(plan.lr_scheduler.build(optimizer=optimizer), plan.lr_scheduler.extras.interval)
     run = Run(plan.run_options, batches, metrics, devices, seed)
     return plan.trainer.build(run=run, model=model, loss_fn=loss_fn, optimizer=optimizer, lr_scheduler=lr_scheduler)

@@ -1,7 +1,10 @@
 """Fixtures for tests of `--check`."""
 
+import re
+
 import pytest
 
+import trainer.trainer
 from base.preflight import check_before_training
 from base.tools.check import check
 from train import build_trainer
@@ -10,14 +13,15 @@ from utils.device import select_devices
 from utils.errors import UserError
 from utils.plan import make_plan
 
+
 @pytest.fixture
 def build(project, monkeypatch):
     """The trainer of a config, as `train.py` has it when the run would start."""
-    monkeypatch.setattr("base.check.TIMED_STEPS", 7)
+    monkeypatch.setattr("base.tools.check.TIMED_STEPS", 7)
 
     def build(**sections):
         plan = make_plan(load_config(project.write_config(**sections)))
-        built = train_script.build_trainer(plan, select_devices(0), ["train", "valid"])
+        built = build_trainer(plan, select_devices(0), ["train", "valid"])
         check_before_training(built)
         return built
 

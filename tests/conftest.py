@@ -15,10 +15,11 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from checking import build, look, look_with  # noqa: E402, F401 - fixtures
+
 import test as test_script  # noqa: E402
 import train as train_script  # noqa: E402
 import trainer.trainer  # noqa: E402
-from checking import build, look, look_with  # noqa: E402, F401 - fixtures
 from utils.errors import UserError, exit_code_of  # noqa: E402
 
 TIMING = ("seconds", "items_per_second", "data_wait_share")

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from base.base_trainer import BaseTrainer, StepResult
-from base.check_step import step_on
-from base.report import Report
+from base.tools.check_step import step_on
+from base.tools.report import Report
 
 MOST_ROWS, MOST_EACH = 256, 16  # that are looked at; of dense outputs, samples and places in each
 NOT_ONE = 0.1  # how far the logarithm of a sum of probabilities may be from 0

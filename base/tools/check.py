@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from base.base_trainer import BaseTrainer
-from base.check_data import check_data
-from base.check_loss import check_loss
-from base.check_step import GradientWatch, Snapshot, check_parameters, check_zero_grad
-from base.report import Report
+from base.tools.check_data import check_data
+from base.tools.check_loss import check_loss
+from base.tools.check_step import GradientWatch, Snapshot, check_parameters, check_zero_grad
+from base.tools.report import Report
 from utils.batch import tensors
 from utils.device import Devices
 from utils.disk import readable_size

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from base.report import Report, listed
 from base.run import Batches
+from base.tools.report import Report, listed
 
 SECONDS = 10.0  # for all reading
 MOST_SHARED = 0.01  # of the validation samples

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from base.base_trainer import BaseTrainer, StepResult
-from base.report import Report, listed
+from base.tools.report import Report, listed
 from utils.seed import rng_state, set_rng_state
 
 MOST_NUMBERS = 1000  # of a gradient that are compared
