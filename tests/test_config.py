@@ -85,6 +85,7 @@ def test_the_saved_config_says_what_was_left_to_defaults(project):
         ({"trainer": {"type": "Trainr"}}, "trainer.type: no 'Trainr' here. Closest match: Trainer."),
         ({"trainer": {"epochs": "ten"}}, "trainer.epochs: found 'ten'. Write a whole number of at least 1."),
         ({"trainer": {"epochs": 0}}, "trainer.epochs: found 0. Write a whole number of at least 1."),
+        ({"trainer": {"valid_steps": 0}}, "trainer.valid_steps: found 0. Write a whole number of at least 1 or null."),
         ({"trainer": {"early_stop": 0}}, "trainer.early_stop: found 0. Write a whole number of at least 1 or null."),
         (
             {"trainer": {"keep_last": True}},

@@ -13,6 +13,7 @@ class RunOptions:
 
     epochs: how many epochs to train in all.
     epoch_steps: batches in an epoch; None for one pass over the training set.
+    valid_steps: batches of the validation in an epoch, always the first ones; None for all.
     save_dir: where run directories are made, relative to the project.
     save_period: epochs between checkpoints; the best and the last are saved whatever it is.
     save_steps, save_minutes: steps, and minutes, between checkpoints within an epoch; None for none.
@@ -32,6 +33,7 @@ class RunOptions:
 
     epochs: int
     epoch_steps: int | None = None
+    valid_steps: int | None = None
     save_dir: str = "saved/"
     save_period: int = 1
     save_steps: int | None = None
@@ -52,6 +54,7 @@ class RunOptions:
             self,
             epochs=1,
             epoch_steps=1,
+            valid_steps=1,
             save_period=1,
             save_steps=1,
             keep_last=0,
