@@ -7,8 +7,9 @@ python train.py -r saved/NAME/RUN_ID
 import logging
 import sys
 
+from base.tools.fast_dev_run import fast_dev_run
 from utils.arguments import parse_arguments
-from utils.config import load_config
+from utils.config import config_text, load_config
 from utils.errors import exit_code_of
 from utils.frame import check_frame
 from utils.overrides import override
@@ -29,16 +30,17 @@ def main(argv=None):
 
 
 def run(args, config, places):
-    """Train, or do what a tool does in its place."""
+    """Train, or do what a tool does in the place of training."""
     from base.base_model import summary
     from base.checkpoints import Checkpoints
     from base.preflight import check_before_training
     from base.tools.anomaly import detect_anomaly
-    from base.tools.choose import print_tool, trainer_tool
+    from base.tools.choose import tool_of
     from logger.console import messages_to_file, messages_to_screen
     from logger.open_writers import open_writers
     from utils.device import select_devices
     from utils.lock import RunLock
+    from utils.paths import project_path
     from utils.resume import read_source
     from utils.run_dir import LOG, create_run_dir
 
@@ -47,12 +49,13 @@ def run(args, config, places):
         plan, checkpoint, source = read_source(config, args.resume, args.set, lock, places, args.init_from)
         if args.tool == "print-config":
             return print(config_text(plan.config), end="")
-        is_new = checkpoint is None
-        trainer = build_trainer(plan, select_devices(plan.top.n_gpu, args.device), ["train", "valid"], is_new, args.init_from)
+        options, is_new = plan.run_options, checkpoint is None
+        devices = select_devices(plan.top.n_gpu, args.device)
+        trainer = build_trainer(plan, devices, ["train", "valid"], is_new, args.init_from)
         if checkpoint:
             trainer.load_state_dict(checkpoint, str(source))
             checkpoint.clear()  # or it would stay in memory beside the model
-        if tool := tool_of(args):
+        if tool := tool_of(args, project_path(options.save_dir) / plan.top.name):
             return tool(trainer)
         if trainer.is_finished:
             return log.info("%s is finished: %s", source and source.parent, trainer.why_finished())
@@ -70,7 +73,9 @@ def run(args, config, places):
 def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     """Every part by name, in the order in which they need each other."""
     from base.lr_schedule import LRSchedule
+    from base.parameter_groups import parameter_groups
     from base.run import Run
+    from base.weights import prepared
     from data_loader.loaders import make_batches_of_splits
     from logger.metrics import Metrics
     from utils.seed import seed_everything
@@ -80,7 +85,7 @@ def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     datasets = {split: plan.dataset.build(split=split) for split in splits}
     batches = make_batches_of_splits(datasets, seed, plan.loader_options)
     metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
-    model = prepared(plan.model.build(), plan.model, is_new, init_from).to(devices.main)
+    model = prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from).to(devices.main)
     loss_fn = devices.move(plan.loss.build())
     optimizer = plan.optimizer.build(params=parameter_groups(model, plan.optimizer.extras.groups or ()))
     lr_scheduler = LRSchedule(plan.lr_scheduler.build(optimizer=optimizer), plan.lr_scheduler.extras.interval)

@@ -137,13 +137,13 @@ class BaseTrainer(ABC):
         return f"{end}. To go on: python train.py -r RUN --set {option}" + (f"\nBest epoch:\n{best}" if best else "")
 
     @final
-    def evaluate(self, split: str) -> dict[str, Any]:
-        """The means over a split, and what the metric objects say: numbers, or tensors where they are no scalars."""
+    def evaluate(self, split: str, steps: int | None = None) -> dict[str, Any]:
+        """The means over a split, or its first `steps` batches; what metric objects say: numbers, or matrices."""
         self.set_training(False)
         self.metrics.reset()
-        means = RunningMeans()
-        batches = self.run.batches[split]
-        progress = Progress(batches.epoch(), batches.steps_per_pass(), split)
+        means, batches = RunningMeans(), self.run.batches[split]
+        total = min(filter(None, (steps, batches.steps_per_pass())), default=None)
+        progress = Progress(batches.epoch(steps), total, split)
         with torch.no_grad():
             for batch in progress:
                 result = self.result_of(self.valid_step, batch)
@@ -221,14 +221,14 @@ class BaseTrainer(ABC):
             self._so_far = EpochSoFar(self.learning_rates())
         trained, progress = self._train_phase(self._so_far)
         seed_everything(seed, "after training", self.epoch)  # so that a stop from here on resumes here
-        validated = self.evaluate("valid") if "valid" in self.run.batches else {}
+        options = self.run.options
+        validated = self.evaluate("valid", options.valid_steps) if "valid" in self.run.batches else {}
         scalars = self._write_matrices(trained, "train") | {
             VALID + name: value for name, value in self._write_matrices(validated, "valid").items()
         }
         values = {"epoch": self.epoch, "step": self.step} | self._so_far.learning_rates | scalars
         self.on_epoch_end(values)
-        period = self.run.options.histogram_period
-        if period and self.epoch % period == 0:
+        if options.histogram_period and self.epoch % options.histogram_period == 0:
             self.writers.histograms(self.parts(nn.Module), self.step)
         clock = {"items_per_second": progress.items_per_second, "data_wait_share": progress.data_wait_share}
         return values | {"seconds": time.perf_counter() - start} | clock

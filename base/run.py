@@ -20,7 +20,7 @@ class Batches(Protocol):
         """Batches in a pass; None where only the end tells (iterable data sets)."""
 
     def epoch(self, steps: int | None = None) -> Iterator[Any]:
-        """The next `steps` batches, or one pass."""
+        """The next `steps` batches, or one pass; of a split that does not train, the first ones each time."""
 
     def trial(self) -> Any:
         """A batch to try a step on; the position stays."""

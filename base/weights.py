@@ -1,6 +1,7 @@
 """Where the weights of a model start: an initialization, a file, or what torchvision has trained."""
 
 import hashlib
+import inspect
 import logging
 import re
 from collections.abc import Callable
@@ -12,13 +13,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from base.parameter_groups import freeze
 from utils.checkpoint import CheckpointError, load_checkpoint
 from utils.errors import ConfigError, closest
+from utils.options import ModelOptions
 from utils.paths import project_path, shown_path
 from utils.run_checkpoints import load_weights
 from utils.state_dict import fill, find_state_dict
 
 log = logging.getLogger(__name__)
+
+
+def prepared(
+    model: nn.Module,
+    options: ModelOptions,
+    builder: Callable[..., nn.Module],
+    is_new: bool = True,
+    init_from: str | None = None,
+) -> nn.Module:
+    """The model as it starts: initialized, with weights, and partly frozen. A run that goes on has weights of its own.
+
+    `builder`: what made it. `init_from`: a file that is taken in the place of `options.weights`.
+    """
+    if is_new and options.init:
+        initialize(model, options.init())
+    if is_new and init_from:
+        load_weights(model, init_from, options.strict)
+    elif is_new and options.weights:
+        is_torchvision = inspect.isfunction(builder)
+        load_starting_weights(model, options.weights, options.strict, builder=builder if is_torchvision else None)
+    if options.freeze:
+        freeze(model, options.freeze)
+    return model
 
 
 def initialize(model: nn.Module, function: Callable[..., Any]) -> None:

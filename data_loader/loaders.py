@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sized
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -146,12 +147,16 @@ class Batches:
         return None if self._order is None else self._order.steps()
 
     def epoch(self, steps: int | None = None) -> Iterator[Any]:
-        """The next `steps` batches, into the next passes where need be; or what is left of a pass.
+        """The next `steps` batches, into the next passes where need be; or what is left of a pass. A split that repeats
+        one pass begins it anew each time, and ends with it.
 
         Raises:
             ConfigError: a whole pass gave no batch.
             BatchError: a sample cannot be loaded, or a worker has died or hangs. The position stays before that batch.
         """
+        if not self._advances:
+            yield from islice(self._open_pass(steps), steps)
+            return
         count = 0
         while steps is None or count < steps:
             if self._iterator is None:
@@ -162,9 +167,9 @@ class Batches:
                 yield batch
                 if count == steps:
                     return
-            if self._taken == 0 and self._advances:
+            if self._taken == 0:
                 raise ConfigError("dataset: the training set gave no batch.")
-            self._passes += 1 if self._advances else 0
+            self._passes += 1
             self._taken, self._iterator = 0, None
             if steps is None:
                 return
@@ -177,9 +182,10 @@ class Batches:
         """The first batch of the pass, to try a step on; the position stays."""
         position = self.state_dict()
         self.load_state_dict(position | {"taken": 0})
-        batch = next(self.epoch(1))
-        self.load_state_dict(position)
-        return batch
+        for batch in self._open_pass(1):
+            self.load_state_dict(position)
+            return batch
+        raise ConfigError(f"dataset: the {self._split} samples give no batch.")
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         self._passes, self._taken = state["passes"], state["taken"]
@@ -191,10 +197,11 @@ class Batches:
                 )  # fmt: skip
         self._iterator = None
 
-    def _open_pass(self) -> Iterator[Any]:
+    def _open_pass(self, end: int | None = None) -> Iterator[Any]:
+        """The batches from the position on; where an order is known, up to before `end`."""
         where = f"the {self._split} samples, pass {self._passes + 1}"
         if self._order is not None:
-            self._order.start(self._passes, self._taken)
+            self._order.start(self._passes, self._taken, end)
             return batches_of(self._loader, where, self._taken, self._seconds)
         pass_seed, reader = f"{self._seed}/{self._passes}", cast(Reader, self._loader.dataset)
         self._loader.generator.manual_seed(derived_seed(pass_seed))  # the workers' seeds come from it

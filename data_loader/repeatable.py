@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ class Order(Sampler[Position]):
         self._generator = generator
         self._seed = seed
         self._pass = self._first = 0
+        self._end: int | None = None
 
-    def start(self, number: int, first: int) -> None:
-        """Make the next iteration pass `number`, from its batch `first` on."""
-        self._pass, self._first = number, first
+    def start(self, number: int, first: int, end: int | None = None) -> None:
+        """Make the next iteration pass `number`, from its batch `first` on; up to before `end`, so that no worker loads
+        what nobody asks for."""
+        self._pass, self._first, self._end = number, first, end
         for sampler in (self._index_batches, getattr(self._index_batches, "sampler", None)):
             if sampler is not None and hasattr(sampler, "set_epoch"):  # torch's word for "the next pass"
                 sampler.set_epoch(number)
@@ -45,9 +47,9 @@ class Order(Sampler[Position]):
         seed = f"{self._seed}/{self._pass}"
         self._generator.manual_seed(derived_seed(seed))
         index_batches = iter(self._index_batches)
-        for number, indices in enumerate(isolated(index_batches, seed) if self._is_custom else index_batches):
-            if number >= self._first:
-                yield f"{self._seed}/{self._pass}/{number}", list(indices)
+        drawn = enumerate(isolated(index_batches, seed) if self._is_custom else index_batches)
+        for number, indices in islice(drawn, self._first, self._end):
+            yield f"{self._seed}/{self._pass}/{number}", list(indices)
 
 
 @dataclass(frozen=True)

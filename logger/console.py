@@ -12,9 +12,15 @@ from utils.errors import RunError, Stopped, UserError
 
 
 class _ScreenHandler(logging.Handler):
-    """Prints above a progress bar, not through it."""
+    """Prints above a progress bar, not through it. Keeps what was said before there was a file for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early: list[logging.LogRecord] | None = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self.early is not None:
+            self.early.append(record)
         if sys.stdout is None:  # a command may be started without one
             return
         with suppress(OSError, ValueError):  # a closed terminal or pipe ends the messages, not the run
@@ -43,9 +49,14 @@ def messages_to_screen() -> Iterator[None]:
 
 @contextmanager
 def messages_to_file(path: Path) -> Iterator[None]:
-    """Append messages to a file, too, while the block runs, and what ends it: a bug with its traceback."""
+    """Append messages to a file, too, those before the block and while it runs, and what ends it: a bug with its
+    traceback."""
     handler = _FileHandler(path, encoding="utf-8")
     with _handler(handler, "%(asctime)s %(levelname)s %(message)s"):
+        for screen in [other for other in logging.getLogger().handlers if isinstance(other, _ScreenHandler)]:
+            for record in screen.early or ():
+                handler.handle(record)
+            screen.early = None
         try:
             yield
         except BaseException as error:

@@ -7,11 +7,7 @@ import pytest
 import trainer.trainer
 from base.preflight import check_before_training
 from base.tools.check import check
-from train import build_trainer
-from utils.config import load_config
-from utils.device import select_devices
 from utils.errors import UserError
-from utils.plan import make_plan
 
 
 @pytest.fixture
@@ -20,8 +16,7 @@ def build(project, monkeypatch):
     monkeypatch.setattr("base.tools.check.TIMED_STEPS", 7)
 
     def build(**sections):
-        plan = make_plan(load_config(project.write_config(**sections)))
-        built = build_trainer(plan, select_devices(0), ["train", "valid"])
+        built = project.trainer(**sections)
         check_before_training(built)
         return built
 

@@ -20,7 +20,10 @@ from checking import build, look, look_with  # noqa: E402, F401 - fixtures
 import test as test_script  # noqa: E402
 import train as train_script  # noqa: E402
 import trainer.trainer  # noqa: E402
+from utils.config import load_config  # noqa: E402
+from utils.device import Devices  # noqa: E402
 from utils.errors import UserError, exit_code_of  # noqa: E402
+from utils.plan import make_plan  # noqa: E402
 
 TIMING = ("seconds", "items_per_second", "data_wait_share")
 
@@ -78,6 +81,11 @@ class Project:
         code, out, err = self.command(train_script, "-c", config, *arguments)
         assert code == 0, out + err
         return self.run_dirs()[-1]
+
+    def trainer(self, **sections):
+        """A trainer as the command makes it, before its run."""
+        plan = make_plan(load_config(self.write_config(**sections)))
+        return train_script.build_trainer(plan, Devices(), ["train", "valid"])
 
     def resume(self, run, *arguments):
         """Continue a run that must end well; its output."""

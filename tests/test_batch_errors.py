@@ -184,13 +184,25 @@ def test_a_batch_that_takes_its_time_is_waited_for(monkeypatch):
     assert_same([*slow.epoch(6)], [*quick.epoch(6)])
 
 
+def test_a_trial_leaves_no_batch_that_persistent_workers_must_be_waited_for(monkeypatch):
+    class Sleepy(RaisingOneByOne):
+        def __getitem__(self, index):
+            time.sleep(0.2)
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(loaders_module, "POLL_SECONDS", 0.5)
+    options = LoaderOptions(batch_size=4, num_workers=1, persistent_workers=True)
+    batches = make_batches(Sleepy("train"), "train", 0, options)
+    assert_same(batches.trial(), next(batches.epoch(1)))
+
+
 def test_passes_leave_no_open_files_behind():
     batches = make_batches(Digits("valid"), "valid", 0, LoaderOptions(batch_size=64, num_workers=2))
     list(batches.epoch())
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         list(batches.epoch())
-    assert len(os.listdir("/proc/self/fd")) <= before
+    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before, "threads close what workers were sent through")
 
 
 class Hanging(RaisingOneByOne):

@@ -5,11 +5,11 @@ import time
 
 import pytest
 import torch
-from base.checkpoints import Checkpoints
 from conftest import load
 
 import train as train_script
 from base.base_trainer import BaseTrainer
+from base.checkpoints import Checkpoints
 from base.run import Run
 from logger.writers import Writers
 from model.model import LeNet

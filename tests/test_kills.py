@@ -9,9 +9,9 @@ import time
 
 import pytest
 import torch
-from base.checkpoints import LAST
 from conftest import assert_same, load, metrics_of, start_training
 
+from base.checkpoints import LAST
 from utils.checkpoint import load_training_checkpoint, save_checkpoint
 from utils.run_checkpoints import BEST, drop_later, keep_newest, numbered_name
 

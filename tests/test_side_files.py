@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from base.checkpoints import Checkpoints
 from conftest import ROOT, load, metrics_of
 
 import train as train_script
 import trainer.trainer
+from base.checkpoints import Checkpoints
 
 MORE = ("--set", "trainer.epochs=3")
 

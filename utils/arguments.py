@@ -16,6 +16,11 @@ def parse_arguments(description: str, short_options: Mapping[str, str], argv: Se
         parser.add_argument(option, dest="set", action="append", type=f"{key}={{}}".format, metavar="X", help=key)
     _add_tools(parser)
     args = parser.parse_args(argv)
+    if args.list:
+        from utils.listing import listing
+
+        print(listing(args.list))
+        parser.exit()
     _check(parser, args)
     return args
 
@@ -52,8 +57,6 @@ def _limits(text: str) -> list[str]:
 
 
 def _check(parser: ArgumentParser, args: Namespace) -> None:
-    if args.list:
-        return
     goes_on = args.resume not in (None, "auto")
     if bool(args.config) == goes_on:
         parser.error("one of the arguments -c/--config -r/--resume is required, and only -r auto is allowed with -c")

@@ -121,7 +121,9 @@ class RunOptions(_Checked):
 
     epochs: int = option("how many epochs to train in all", minimum=1)
     epoch_steps: int | None = option("batches in an epoch; null for one pass over the training set", None, minimum=1)
-    valid_steps: int | None = option("batches of the validation in an epoch; null for all", None, minimum=1)
+    valid_steps: int | None = option(
+        "batches of the validation in an epoch, always the first ones; null for all", None, minimum=1
+    )
     save_dir: str = option("where run directories are made, relative to the project", "saved/")
     save_period: int = option(
         "epochs between checkpoints; the best and the last are saved whatever it is", 1, minimum=1

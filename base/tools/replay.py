@@ -2,7 +2,6 @@
 
 import json
 import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 from base.base_trainer import BaseTrainer
 from base.checkpoints import Checkpoints, State
 from base.finite import NonFinite
+from base.tools.anomaly import BackwardError, explained_backward
 from logger.writers import Writers
 from utils.batch import tensors
 from utils.errors import RunError, UserError
@@ -40,18 +40,14 @@ def replay(trainer: BaseTrainer, run: str) -> None:
     magnifier = _Magnifier(trainer)
     trainer.watch.stops = True  # whatever the config says
     try:
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")  # one of them is torch's, with the line of the forward pass
+        with explained_backward():
             trainer.train(_Replay(trainer.step, step, magnifier), Writers())
             raise RunError(NOTHING.format(step=trainer.step))
     except NonFinite as failure:
         found = magnifier.found or f"every module's output is finite, so it begins after them: {failure}"
         step = failure.record["step"]
-    except RuntimeError as error:
-        if "returned nan values" not in str(error):
-            raise
-        forward = "".join(str(warning.message) for warning in heard if "forward call" in str(warning.message))
-        found = magnifier.found or f"in the backward pass: {error}\n{forward}"
+    except BackwardError as failure:
+        found = magnifier.found or str(failure)
         step = trainer.step + 1
     finally:
         magnifier.put_away()
