@@ -1,12 +1,10 @@
 """A whole run in small, to find what fails at its end in a minute: a checkpoint, a writer, a schedule, a metric."""
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
-log = logging.getLogger(__name__)
 ASSIGNMENTS = (  # in the form of --set
     "trainer.epochs=1",
     "trainer.epoch_steps=1",
@@ -27,4 +25,4 @@ def fast_dev_run(is_asked: bool = True) -> Iterator[list[str]]:
         return
     with TemporaryDirectory(prefix="fast_dev_run_", ignore_cleanup_errors=True) as folder:
         yield [*ASSIGNMENTS, f"trainer.save_dir={json.dumps(folder)}"]
-    log.info("Fast dev run: every part works. What it wrote is deleted.")
+    print("Fast dev run: every part works. What it wrote is deleted.")
