@@ -7,10 +7,10 @@ python train.py -r saved/NAME/RUN_ID
 import logging
 import sys
 
-from base.tools.fast_dev_run import fast_dev_run
 from utils.arguments import parse_arguments
 from utils.config import config_text, load_config
 from utils.errors import exit_code_of
+from utils.fast_dev_run import fast_dev_run
 from utils.frame import check_frame
 from utils.overrides import override
 from utils.places import Places

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from base.base_trainer import BaseTrainer, StepResult
 from base.lr_schedule import LRSchedule
+from base.tools.anomaly import explained_backward
 from logger.metrics import scalars_and_matrices
 from logger.tables import VALID
 from utils.checkpoint import check_plain
@@ -80,7 +81,8 @@ def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: st
     trainer.metrics.reset()
     batch = batches.trial()
     try:
-        result = trainer.result_of(step, batch)
+        with explained_backward():
+            result = trainer.result_of(step, batch)
     except _MISUSES as error:
         raise UserError(f"The first {split} batch fails. {told(error, without=[Path(__file__).parent])}") from error
     if not isinstance(result, StepResult):

@@ -17,9 +17,9 @@ import train as train_script
 import trainer.trainer
 from base.preflight import check_before_training
 from base.tools.anomaly import detect_anomaly
-from base.tools.fast_dev_run import fast_dev_run
 from data_loader.datasets import Digits
 from utils.errors import RunError, exit_code_of
+from utils.fast_dev_run import fast_dev_run
 
 # ---- trainer.valid_steps ----
 
@@ -125,8 +125,7 @@ def folder_of(assignments):
     return Path(json.loads(assignments[-1].removeprefix("trainer.save_dir=")))
 
 
-def test_a_whole_run_in_small_leaves_nothing_behind(project, caplog):
-    caplog.set_level("INFO")
+def test_a_whole_run_in_small_leaves_nothing_behind(project, capfd):
     config = project.write_config(trainer={"tensorboard": True, "epochs": 100, "save_period": 50})
     with fast_dev_run() as assignments:
         code, out, err = project.command(train_script, "-c", config, "--set", *assignments)
@@ -140,7 +139,7 @@ def test_a_whole_run_in_small_leaves_nothing_behind(project, caplog):
         assert load(run / "last.pth")["step"] == load(run / "last.pth")["epoch"] == 1
         assert [line["step"] for line in metrics_of(run)] == [1]
     assert not folder_of(assignments).exists() and project.run_dirs() == []
-    assert caplog.messages[-1] == "Fast dev run: every part works. What it wrote is deleted."
+    assert capfd.readouterr().out == "Fast dev run: every part works. What it wrote is deleted.\n"
 
 
 def test_nothing_is_left_after_an_error_either(project):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -84,7 +85,7 @@ def test_a_full_disk_ends_the_run_where_that_is_asked_for(train_on_a_disk):
 def test_a_disk_that_takes_nothing_is_found_before_the_first_step(train_on_a_disk, size, before, reason):
     done, runs = train_on_a_disk(size, before)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: trainer.save_dir: ") and reason in done.stderr
+    assert re.match(r"error: \S+config.json:\d+: trainer.save_dir: ", done.stderr) and reason in done.stderr
     assert runs == []
 
 

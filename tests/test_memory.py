@@ -1,5 +1,7 @@
 """Memory that does not suffice is one message, with what to try."""
 
+import re
+
 import pytest
 import torch
 from conftest import load
@@ -48,11 +50,19 @@ def test_memory_that_runs_out_later_leaves_the_checkpoint_before(project, write_
     assert load(project.run_dirs()[0] / "last.pth")["step"] == 20
 
 
-def test_another_error_of_a_step_keeps_its_traceback(project, write_into):
+@pytest.mark.parametrize("step", [0, 3])
+def test_another_error_is_told_with_its_line_in_the_first_step_and_keeps_its_traceback_later(project, write_into, step):
     class Buggy(trainer.trainer.Trainer):
         def train_step(self, batch):
-            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+            if self.step == step:
+                raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+            return super().train_step(batch)
 
     write_into(trainer.trainer, Buggy)
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        project.train(trainer={"type": "Buggy"})
+    if step:
+        with pytest.raises(RuntimeError, match="mat1 and mat2"):
+            project.train(trainer={"type": "Buggy"})
+    else:
+        message = project.refused_config(trainer={"type": "Buggy"})
+        assert message.startswith("error: The first train batch fails. RuntimeError: mat1 and mat2 shapes cannot be")
+        assert re.search(r"test_memory.py:\d+ in train_step: raise RuntimeError\(\"mat1", message)

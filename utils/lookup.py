@@ -7,7 +7,7 @@ stranger's checkpoint, and must not be able to call anything else.
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -239,15 +239,14 @@ def _own(kind: Kind, module: ModuleType) -> list[str]:
     return [name for name, found in vars(module).items() if _belongs(found, module) and kind.accepts(found)]
 
 
-def _modules(kind: Kind) -> list[ModuleType]:
-    modules = []
-    for name in (kind.project, *kind.libraries):
+def _modules(kind: Kind) -> Iterator[ModuleType]:
+    """The project's own first, each imported when it is asked for: torchvision takes seconds."""
+    for name in filter(None, (kind.project, *kind.libraries)):
         try:
-            modules.append(importlib.import_module(name)) if name else None
+            yield importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not name.startswith(str(error.name)):
                 raise  # the module is there; something that it imports is not
-    return modules
 
 
 def _belongs(found: Any, module: ModuleType) -> bool:
