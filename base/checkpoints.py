@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from base.finite import NonFinite
 from utils.checkpoint import save_checkpoint
 from utils.disk import why_not_written
-from utils.errors import BatchError, RunError, Stopped, UserError
+from utils.errors import BatchError, ConfigError, RunError, Stopped
 from utils.files import write_atomically
 from utils.options import RunOptions
 from utils.paths import shown_path
@@ -47,7 +47,7 @@ class Checkpoints:
         something to go on from.
 
         Raises:
-            UserError: nothing can be written there.
+            ConfigError: nothing can be written there.
         """
         content: dict[str, Any] = {}
         try:
@@ -65,7 +65,7 @@ class Checkpoints:
             if source is None:
                 shutil.rmtree(self.run_dir, ignore_errors=True)
             reason = why_not_written(error, self.run_dir, content)
-            raise UserError(f"trainer.save_dir: {shown_path(self.run_dir)} cannot be written: {reason}.") from error
+            raise ConfigError(f"trainer.save_dir: {shown_path(self.run_dir)} cannot be written: {reason}.") from error
 
     def end_epoch(self, state: State, epoch: int, is_best: bool, is_end: bool) -> bool:
         """Save `state()` if the epoch is due; False if that failed."""

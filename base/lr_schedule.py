@@ -1,8 +1,9 @@
 """When a learning rate scheduler steps, and what it is told."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from base.monitor import Monitor
 from utils.errors import ConfigError
@@ -36,12 +37,13 @@ class LRSchedule:
                     f'\'{monitor.mode} {monitor.name}\'. Write "mode": "{monitor.mode}".'
                 )
         planned = epochs if self.interval == EPOCH else epochs * steps_per_epoch if steps_per_epoch else None
-        possible = getattr(self.scheduler, "total_steps", None)  # OneCycleLR raises past its end
-        if planned and possible and planned > possible:
-            raise ConfigError(
-                f"lr_scheduler.args: {type(self.scheduler).__name__} ends after {possible} steps, "
-                f"but the run steps it {planned} times, once each {self.interval}."
-            )
+        for scheduler, steps in _steps_of_each(self.scheduler, planned) if planned else ():
+            possible = getattr(scheduler, "total_steps", None)  # OneCycleLR raises past its end
+            if possible and steps > possible:
+                raise ConfigError(
+                    f"lr_scheduler.args: {type(scheduler).__name__} ends after {possible} steps, "
+                    f"but the run steps it {steps} times, once each {self.interval}."
+                )
 
     def on_step(self) -> None:
         if self.scheduler is not None and self.interval == STEP:
@@ -62,3 +64,11 @@ class LRSchedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state)
+
+
+def _steps_of_each(scheduler: Any, steps: int) -> Iterator[tuple[Any, int]]:
+    """A scheduler and those within it, each with how often it is stepped; a sequence steps one after the other."""
+    yield scheduler, steps
+    starts = [0, *scheduler._milestones, steps] if isinstance(scheduler, SequentialLR) else []
+    for i, inner in enumerate(getattr(scheduler, "_schedulers", ())):
+        yield from _steps_of_each(inner, min(starts[i + 1], steps) - starts[i] if starts else steps)

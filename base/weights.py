@@ -109,7 +109,7 @@ def load_starting_weights(
     function of `torchvision.models` that made the model. `strict`: false takes what fits, with warnings of the rest.
 
     Raises:
-        CheckpointError: there is nothing of that name, it cannot be used or fetched, or it does not fit. The model is
+        ConfigError: there is nothing of that name, it cannot be used or fetched, or it does not fit. The model is
             as before.
     """
     try:
@@ -119,7 +119,7 @@ def load_starting_weights(
         else:
             load_weights(model, project_path(source), strict)
     except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
     log.info("%s: started from %s", where, weights or source)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from base.base_dataset import SPLITS, BaseDataset
 from data_loader.splits import stratified_split
 from data_loader.transforms import NormalizeUint8, apply_to_batch
-from utils.errors import UserError
+from utils.errors import ConfigError
 from utils.paths import project_path
 
 
@@ -71,7 +71,7 @@ class TorchvisionImages(UInt8Images):
     `split_seed`: another one cuts another validation set. `download`: fetch missing files.
 
     Raises:
-        UserError: files are missing and cannot be fetched; says what to put where.
+        ConfigError: files are missing and cannot be fetched; says what to put where.
     """
 
     name = ""
@@ -104,7 +104,7 @@ class TorchvisionImages(UInt8Images):
             dataset = self._download(source, folder, is_train) if download else None
         if dataset is None:
             tried = "and they could not be downloaded" if download else "and download is off"
-            raise UserError(
+            raise ConfigError(
                 f"dataset.args.data_dir: {folder} lacks files of {self.name}, {tried}. Put there: {self.files}."
             )
         return self._tensors(dataset)

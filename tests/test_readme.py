@@ -3,10 +3,12 @@
 import json
 import re
 import shutil
-import sys
 
+import jsonschema
 import pytest
 from conftest import ROOT, run_python
+
+from utils.lookup import KINDS
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COPIED = ("base", "data_loader", "logger", "model", "trainer", "utils", "train.py", "test.py", "config.json", "configs")
@@ -21,7 +23,10 @@ for line in json.load(sys.stdin):
     program, script, *arguments = shlex.split(line, comments=True)
     runs = sorted(pathlib.Path("saved/digits_lenet").glob("*"))
     arguments = [str(runs[0]) if argument == "RUN" else argument for argument in arguments]
-    code = exit_code_of(lambda: {"train.py": train, "test.py": test}[script].main(arguments))
+    try:
+        code = exit_code_of(lambda: {"train.py": train, "test.py": test}[script].main(arguments))
+    except SystemExit as stop:  # argparse
+        code = stop.code
     if code:
         sys.exit(f"exit code {code}: {line}")
 """
@@ -129,19 +134,26 @@ def test_the_folder_tree_is_true():
     assert all((ROOT / name).exists() for name in shown)
 
 
-def test_what_is_said_of_lookups_and_settings_is_what_the_code_has():
-    sys.path.insert(0, str(ROOT))
-    from utils.lookup import KINDS
-    from utils.options import LoaderOptions, RunOptions
+def test_the_config_of_the_readme_runs_and_keeps_to_the_schema(copy):
+    (text,) = [block for block in blocks("json") if '"extends"' in block]
+    (copy / "own.json").write_text(text)
+    settings = "--set trainer.epochs=4 trainer.monitor=off trainer.early_stop=null"
+    out = drive(copy, [f"python train.py -c own.json {settings}", "python train.py -c own.json --fast-dev-run"])
+    assert "model.init: conv1.weight" in out and "model.freeze: 320 of 35,914 parameters do not train" in out
+    assert out.count("optimizer.groups.0: ") == 2 and "every part works" in out
+    (run,) = (copy / "saved" / "digits_gelu").iterdir()
+    assert [line["lr"] for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())] == pytest.approx(
+        [0.0003, 0.0012, 0.0021, 0.003]
+    )
+    assert "model.init: conv1.weight" in (run / "train.log").read_text()
+    schema = json.loads((ROOT / "schema" / "config.schema.json").read_text())
+    jsonschema.validate(json.loads(text), schema, jsonschema.Draft7Validator)
 
-    for kind in KINDS.values():
-        for home in (kind.project.replace(".", "/") + ".py", *kind.libraries):
-            if home != ".py":
-                assert f"`{home}`" in TEXT, home
-    for option in RunOptions.__dataclass_fields__:
-        assert option in TEXT, option
-    for option in ("batch_size", "shuffle", "drop_last", "sampler", "batch_sampler", "num_workers", "pin_memory"):
-        assert option in LoaderOptions.__dataclass_fields__
+
+def test_the_libraries_it_names_are_those_of_the_code():
+    paragraph = TEXT[TEXT.index("## The config") :].split("\n\n")[1]
+    named = set(re.findall(r"`(torch[a-z0-9_.]*)`", paragraph))
+    assert len(named) >= 7 and named <= {library for kind in KINDS.values() for library in kind.libraries}
 
 
 def test_links_lead_to_files():

@@ -55,6 +55,21 @@ def test_plateau_follows_the_monitored_value(project):
             {},
             "lr_scheduler.args: OneCycleLR ends after 30 steps, but the run steps it 40 times, once each step.",
         ),
+        (
+            {
+                "type": "SequentialLR",
+                "interval": "step",
+                "args": {
+                    "schedulers": [
+                        {"type": "ConstantLR"},
+                        {"type": "OneCycleLR", "args": {"max_lr": 0.1, "total_steps": 30}},
+                    ],
+                    "milestones": [5],
+                },
+            },
+            {},
+            "lr_scheduler.args: OneCycleLR ends after 30 steps, but the run steps it 35 times, once each step.",
+        ),
     ],
 )
 def test_what_would_fail_in_the_middle_is_refused_at_the_start(project, scheduler, trainer, message):

@@ -13,6 +13,7 @@ from utils.frames import own_line
 from utils.lookup import KINDS, Kind, look_up
 from utils.places import Places
 from utils.schemas import Schema, converted, fits, misfit, schemas_of_options
+from utils.secrets import REDACTED, is_secret
 from utils.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 
 SECTION = '{"type": NAME, "args": {...}}'
@@ -210,5 +211,6 @@ class Binder:
                     for i, (item, part) in enumerate(zip(value, parts, strict=True))
                 ]
         if mistake := misfit(schema, value):
-            self.mistakes.append(f"{where}: {mistake}")
+            secret = is_secret(where.rpartition(".")[2])
+            self.mistakes.append(f"{where}: {mistake.replace(shown(value), REDACTED) if secret else mistake}")
         return value

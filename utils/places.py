@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from utils.errors import ConfigError, UserError
+from utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,5 @@ class Places:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, UserError):
-            mistakes = error.mistakes if isinstance(error, ConfigError) else (str(error),)
-            raise ConfigError(*map(self.located, mistakes)) from error
+        if isinstance(error, ConfigError):
+            raise ConfigError(*map(self.located, error.mistakes)) from error

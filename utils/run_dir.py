@@ -8,7 +8,7 @@ from pathlib import Path
 
 from utils.config import Config, write_config
 from utils.environment import environment
-from utils.errors import UserError
+from utils.errors import ConfigError
 from utils.files import write_atomically
 from utils.paths import project_path
 
@@ -30,7 +30,7 @@ def create_run_dir(save_dir: str, name: str) -> Path:
     """Make `save_dir/name/<date>-<time>`, with a number behind it where that second is taken.
 
     Raises:
-        UserError: the folder cannot be made.
+        ConfigError: the folder cannot be made.
     """
     parent = project_path(save_dir) / name
     run_id = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -43,7 +43,7 @@ def create_run_dir(save_dir: str, name: str) -> Path:
             except FileExistsError:
                 run_id = f"{run_id.split('_')[0]}_{number}"
     except OSError as error:
-        raise UserError(f"trainer.save_dir: cannot make a run directory in {parent}: {error.strerror}.") from None
+        raise ConfigError(f"trainer.save_dir: cannot make a run directory in {parent}: {error.strerror}.") from None
     raise AssertionError("itertools.count ended")
 
 
