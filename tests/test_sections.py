@@ -140,6 +140,37 @@ def test_transforms_nest_and_take_names_and_dtypes():
     assert transform(torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)).equal(torch.ones(1, 1, 4, 4))
 
 
+def test_sections_stand_in_objects_too_and_a_plain_object_stays_one(write_into):
+    import model.model as module
+
+    class Net(nn.Module):
+        def __init__(self, blocks: dict[str, nn.Module], anything=None, plain: dict | None = None):
+            super().__init__()
+            self.blocks, self.anything, self.plain = nn.ModuleDict(blocks), anything, plain
+
+    write_into(module, Net)
+    plain = {"type": "ReLU", "args": {}}
+    args = {"blocks": {"a": "ReLU", "b": {"type": "Linear", "args": {"in_features": 2, "out_features": 3}}}}
+    net = bind({"type": "Net", "args": args | {"anything": {"x": ["y", plain]}, "plain": plain}}, "model").build()
+    assert type(net.blocks["a"]) is nn.ReLU and net.blocks["b"].out_features == 3
+    assert net.anything["x"][0] == "y" and type(net.anything["x"][1]) is nn.ReLU and net.plain == plain
+    with pytest.raises(ConfigError, match="it.args.blocks.a: found 3. Write a section"):
+        bind({"type": "Net", "args": {"blocks": {"a": 3}}}, "model")
+
+
+def test_a_secret_is_not_shown(write_into):
+    import trainer.trainer as module
+
+    class Reporting(module.Trainer):
+        def __init__(self, *, api_key: str, **parts: Any):
+            super().__init__(**parts)
+
+    write_into(module, Reporting)
+    with pytest.raises(ConfigError) as error:
+        bind({"type": "Reporting", "epochs": 1, "args": {"api_key": 31415}}, "trainer")
+    assert str(error.value) == "it.args.api_key: found <redacted>. Write text."
+
+
 def test_samplers_and_batch_samplers_nest(project):
     sampler = {"type": "WeightedRandomSampler", "args": {"weights": [1.0] * 1259, "num_samples": 64}}
     run = project.train(

@@ -67,7 +67,7 @@ def _build_nested(value: Any, provided: dict[str, Any]) -> Any:
         return value.build(**provided)
     if isinstance(value, (list, tuple)):
         return type(value)(_build_nested(item, provided) for item in value)
-    return value
+    return {key: _build_nested(item, provided) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class Binder:
@@ -84,9 +84,7 @@ class Binder:
         if isinstance(section, str):
             section = {"type": section}
         if not isinstance(section, dict):
-            self.mistakes.append(
-                f'{where}: found {shown(section)}. Name {kind.title} as {{"type": NAME, "args": {{...}}}}.'
-            )
+            self.mistakes.append(f"{where}: found {shown(section)}. Name {kind.title} as {SECTION}.")
             return None
         name, args = section.get("type", kind.default_type), section.get("args", {})
         own_keys = {key: value for key, value in section.items() if key not in ("type", "args")}
@@ -195,22 +193,37 @@ class Binder:
             return bound
 
     def _bound(self, where: str, value: Any, schema: Schema, kind_name: str) -> Any:
-        """Sections become components where an object is taken, and in lists; all else must fit."""
+        """Sections become components where an object is taken, in lists and objects, too; all else must fit."""
         choices = schema.get("anyOf", [schema])
-        nested = next((choice["nested"] for choice in choices if "nested" in choice), None)
-        is_section = isinstance(value, dict) and "type" in value and (nested or not schema)
-        is_name = isinstance(value, str) and nested and not any(choice.get("type") == "string" for choice in choices)
-        if kind_name and (is_section or is_name):
+        if kind_name and (nested := _as_section(value, choices)):
             return self.section(where, value, kind_name, is_factory=nested == "factory")
-        items = next((choice for choice in choices if choice.get("type") == "array" or not choice), None)
-        if isinstance(value, list) and items is not None and (kind_name or len(choices) == 1):
-            parts = items.get("prefixItems", [items.get("items", {})] * len(value))
-            if len(parts) == len(value) and ("prefixItems" not in items or len(choices) == 1):
-                return [
-                    self._bound(f"{where}.{i}", item, part, kind_name)
-                    for i, (item, part) in enumerate(zip(value, parts, strict=True))
-                ]
+        for choice in choices if kind_name or len(choices) == 1 else ():
+            if (parts := _parts(choice, value)) is not None:
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                bound = {key: self._bound(f"{where}.{key}", item, parts[key], kind_name) for key, item in items}
+                return bound if isinstance(value, dict) else list(bound.values())
         if mistake := misfit(schema, value):
             secret = is_secret(where.rpartition(".")[2])
             self.mistakes.append(f"{where}: {mistake.replace(shown(value), REDACTED) if secret else mistake}")
         return value
+
+
+def _as_section(value: Any, choices: Sequence[Schema]) -> str:
+    """Whether a value names something: "object" or "factory", as its place takes it; "" where it does not."""
+    nested = next((choice["nested"] for choice in choices if "nested" in choice), "")
+    if isinstance(value, str):  # where a text will do, it is one
+        return "" if any(choice.get("type") == "string" for choice in choices) else nested
+    is_section = isinstance(value, dict) and "type" in value
+    return (nested or ("object" if {} in choices else "")) if is_section else ""
+
+
+def _parts(choice: Schema, value: Any) -> dict[Any, Schema] | None:
+    """The schema of each item, where it is a list or object that has this form."""
+    if "enum" in choice or "nested" in choice:
+        return None
+    if isinstance(value, list) and choice.get("type", "array") == "array":
+        parts = choice.get("prefixItems", [choice.get("items", {})] * len(value))
+        return dict(enumerate(parts)) if len(parts) == len(value) else None
+    if isinstance(value, dict) and choice.get("type", "object") == "object":
+        return {key: choice.get("additionalProperties", {}) for key in value}
+    return None

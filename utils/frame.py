@@ -5,7 +5,7 @@ from typing import Any
 
 from utils.binding import Binder
 from utils.config import Config
-from utils.errors import ConfigError, closest
+from utils.errors import ConfigError, closest, shown
 from utils.options import LoaderOptions, RunOptions, TopOptions
 from utils.places import Places
 from utils.secrets import missing_secrets
@@ -58,6 +58,8 @@ def frame_mistakes(config: Config) -> list[str]:
         if key not in (*REQUIRED, *DEFAULTS, "$schema"):
             mistakes.append(f"{key}: unknown key. {closest(key, (*REQUIRED, *DEFAULTS))}")
     mistakes += [f"{key}: missing." for key in REQUIRED if config.get(key) is None]
+    if not isinstance(config.get("$schema", ""), str):
+        mistakes.append(f"$schema: found {shown(config['$schema'])}. Write the schema's path, for your editor.")
     return mistakes + missing_secrets(config)
 
 

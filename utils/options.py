@@ -191,9 +191,11 @@ class LoaderOptions(_Checked):
     batch_sampler: Callable[..., Any] | None = option(
         "as `sampler`, but gives the indices of whole batches", None, "sampler"
     )
-    num_workers: int = option("processes that load batches; 0: the training's own", 0, minimum=0)
+    num_workers: int = option("processes that load batches; 0: the training's own", 0, minimum=0, maximum=512)
     pin_memory: bool | None = option("null: where there is a GPU", None)
-    prefetch_factor: int | None = option("batches that a worker loads ahead; null for torch's 2", None, minimum=1)
+    prefetch_factor: int | None = option(
+        "batches that a worker loads ahead; null for torch's 2", None, minimum=1, maximum=1024
+    )
     persistent_workers: bool = option("whether workers live on from epoch to epoch", False)
     timeout: float | None = option(
         "seconds to wait for a batch from workers; null for ten minutes, 0 for ever", None, minimum=0

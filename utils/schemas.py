@@ -5,6 +5,7 @@ takes an object that a section of its own can name, and "factory" where it takes
 """
 
 import inspect
+import math
 import types
 from collections import abc
 from collections.abc import Mapping, Sequence
@@ -163,8 +164,8 @@ def _is_within(schema: Schema, value: Any) -> bool:
     if isinstance(value, dict):
         return all(fits(schema.get("additionalProperties", {}), item) for item in value.values())
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        least, above = schema.get("minimum", value), schema.get("exclusiveMinimum", -float("inf"))
-        return value >= least and value > above
+        least, most = schema.get("minimum", value), schema.get("maximum", value)
+        return least <= value <= most and value > schema.get("exclusiveMinimum", -math.inf)
     return True
 
 
@@ -180,6 +181,8 @@ def _described_one(schema: Schema) -> str:
     if "enum" in schema:
         return ", ".join(str(choice) for choice in schema["enum"])
     text = _WORDS.get(schema.get("type", ""), "anything")
+    if "maximum" in schema:
+        return f"{text} from {schema['minimum']} to {schema['maximum']}"
     text += f" of at least {schema['minimum']}" if "minimum" in schema else ""
     text += f" above {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else ""
     if "prefixItems" in schema:
