@@ -32,6 +32,8 @@ class RandomShift(BatchTransform):
 
     def __init__(self, padding: int):
         super().__init__()
+        if padding < 0:
+            raise ValueError(f"padding is {padding}, not a number of pixels")
         self.padding = padding
 
     def forward(self, pixels: Tensor) -> Tensor:
