@@ -48,7 +48,7 @@ def make_batches(dataset: Dataset[Any], split: str, seed: int, options: LoaderOp
     make = _iterable_batches if isinstance(dataset, IterableDataset) else _indexed_batches
     try:
         return make(dataset, split, f"{seed}/{split}", options)
-    except (ValueError, AssertionError) as error:  # torch uses both for values that cannot be
+    except (ValueError, AssertionError, OverflowError) as error:  # torch uses all for values that cannot be
         raise ConfigError(f"data_loader: {error}.") from error
 
 
