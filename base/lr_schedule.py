@@ -1,5 +1,7 @@
 """When a learning rate scheduler steps, and what it is told."""
 
+import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ from base.monitor import Monitor
 from utils.errors import ConfigError
 
 EPOCH, STEP = "epoch", "step"
+MOST_TRIED = 1000
 
 
 class LRSchedule:
@@ -45,6 +48,27 @@ class LRSchedule:
                     f"but the run steps it {steps} times, once each {self.interval}."
                 )
 
+    def try_out(self, epochs: int) -> None:
+        """Move as the run would, for so many epochs or the first of very many steps; nothing is put back here.
+
+        Raises:
+            ConfigError: the scheduler fails on its way, or what it leads to is no learning rate.
+        """
+        steps = min(epochs, MOST_TRIED) if self.interval == EPOCH else MOST_TRIED
+        number = 0
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                while self.scheduler is not None and number < min(steps, getattr(self.scheduler, "total_steps", steps)):
+                    number += 1
+                    self._step(0.0)
+                    rates = [float(group["lr"]) for group in self.scheduler.optimizer.param_groups]
+                    if wrong := [rate for rate in rates if not 0 <= rate < math.inf]:
+                        raise ValueError(f"the learning rate is {wrong[0]:g}")
+        except (ArithmeticError, ValueError, TypeError, LookupError, RuntimeError) as error:
+            name, reason = type(self.scheduler).__name__, " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(f"lr_scheduler.args: {name} fails at step {number}: {reason}.") from error
+
     def on_step(self) -> None:
         if self.scheduler is not None and self.interval == STEP:
             self.scheduler.step()
@@ -52,10 +76,13 @@ class LRSchedule:
     def on_epoch_end(self, monitored: float | None) -> None:
         if self.scheduler is None or self.interval == STEP:
             return
+        self._step(monitored)
+
+    def _step(self, monitored: float | None) -> None:
         if isinstance(self.scheduler, ReduceLROnPlateau):
             assert monitored is not None, "check() asks for a monitor"
             self.scheduler.step(monitored)
-        else:
+        elif self.scheduler is not None:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:

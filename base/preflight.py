@@ -15,10 +15,11 @@ from base.tools.anomaly import explained_backward
 from logger.metrics import scalars_and_matrices
 from logger.tables import VALID
 from utils.checkpoint import check_plain
-from utils.errors import ConfigError, UserError, closest
+from utils.errors import BatchError, ConfigError, UserError, closest
 from utils.frames import told
 from utils.seed import rng_state, set_rng_state
 
+_NOT_TOLD = [Path(__file__).parent, Path(torch.__file__).parent]
 # What a step raises when model, loss and data do not suit each other.
 _MISUSES = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError)
 RESERVED = ("format", "epoch", "step", "monitor", "batches", "epoch_so_far", "rng", "config")
@@ -68,6 +69,8 @@ def _names_in_training(trainer: BaseTrainer) -> set[str]:
     before = deepcopy({name: part.state_dict() for name, part in stateful.items()})
     trainer.set_training(True)
     names = _names_of(trainer, trainer.train_step, "train")
+    for schedule in trainer.parts(LRSchedule).values() if trainer.step == 0 else ():
+        schedule.try_out(trainer.run.options.epochs)
     for name, part in stateful.items():
         part.load_state_dict(before[name])
     for optimizer in trainer.parts(Optimizer).values():
@@ -79,12 +82,15 @@ def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: st
     """The names of the scalars that come out of a step, on the batch that is next in a split."""
     batches = trainer.run.batches[split]
     trainer.metrics.reset()
-    batch = batches.trial()
+    try:
+        batch = batches.trial()
+    except BatchError as error:  # nothing has begun: it is to be mended as a config is
+        raise UserError(str(error)) from error
     try:
         with explained_backward():
             result = trainer.result_of(step, batch)
     except _MISUSES as error:
-        raise UserError(f"The first {split} batch fails. {told(error, without=[Path(__file__).parent])}") from error
+        raise UserError(f"The first {split} batch fails. {told(error, without=_NOT_TOLD)}") from error
     if not isinstance(result, StepResult):
         raise TypeError(f"{step.__qualname__} returns a {type(result).__name__}. Return StepResult(means, count).")
     computed = scalars_and_matrices(trainer.metrics.compute())

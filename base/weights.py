@@ -42,7 +42,7 @@ def prepared(
     elif is_new and options.weights:
         is_torchvision = inspect.isfunction(builder)
         load_starting_weights(model, options.weights, options.strict, builder=builder if is_torchvision else None)
-    if options.freeze:
+    if options.freeze is not None:
         freeze(model, options.freeze)
     return model
 

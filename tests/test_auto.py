@@ -156,3 +156,9 @@ def test_only_the_run_that_goes_on_is_locked(project):
         assert run_python("-c", TRY, ROOT, finished).returncode == 0
         assert "another process is training there" in run_python("-c", TRY, ROOT, unfinished).stderr
     assert run_python("-c", TRY, ROOT, unfinished).returncode == 0
+
+
+def test_a_default_that_is_written_out_is_no_change(project):
+    run = project.train()
+    out = project.resume(run, "--set", "model.strict=true", "lr_scheduler.interval=epoch", "trainer.epochs=3")
+    assert "Going on after epoch 2" in out

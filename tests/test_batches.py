@@ -249,7 +249,7 @@ def test_torchs_own_data_sets(dataset):
         ({"batch_size": "64"}, "batch_size: found '64'. Write a whole number of at least 1 or null, without quotes."),
         (
             {"batch_size": 4, "num_workers": -1},
-            "num_workers: found -1. Write a whole number of at least 0.",
+            "num_workers: found -1. Write a whole number from 0 to 512.",
         ),
         ({"batch_size": 4, "shuffle": "no"}, "shuffle: found 'no'. Write true or false or null."),
         ({}, "data_loader.batch_size: missing. Write how many samples make a batch."),

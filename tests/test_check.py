@@ -32,7 +32,7 @@ def test_what_is_shipped_has_no_problem(look):
     assert rows["time of the run"].endswith(": 2 epochs of 20 + 3 steps")
     for step in ("training", "validation"):
         assert 0 < float(rows[f"seconds a {step} step"].removesuffix(", with the loading of its batch")) < 10
-    assert re.search(r"[\d.]+ MiB of the process", rows["peak memory"])
+    assert re.search(r"[\d.]+ [MG]iB of the process", rows["peak memory"])
 
 
 class Drawn(data_loader.datasets.Digits):

@@ -15,7 +15,7 @@ def lines(message):
 def test_short_options_and_set_reach_the_run(project):
     run = project.train("--lr", "0.5", "--bs", "100", "--set", "trainer.epochs=1", "optimizer=SGD", lr_scheduler=None)
     saved = json.loads((run / "config.json").read_text())
-    assert saved["optimizer"] == {"type": "SGD", "args": {"lr": 0.5}}
+    assert saved["optimizer"] == {"type": "SGD", "args": {"lr": 0.5}, "groups": None}
     assert saved["data_loader"]["batch_size"] == 100
     assert [(line["lr"], line["step"]) for line in metrics_of(run)] == [(0.5, 13)]
 

@@ -7,7 +7,8 @@ from conftest import metrics_of, run_python
 
 from utils.config import load_config
 from utils.errors import ConfigError
-from utils.places import Places
+from utils.overrides import override
+from utils.places import Place, Places
 
 BASE = {
     "seed": 0,
@@ -57,6 +58,20 @@ def test_the_same_type_keeps_what_is_not_said(load):
     assert load(base=BASE, own=own)[0]["optimizer"]["args"] == {"lr": 1, "betas": [0.9, 0.99]}
 
 
+def test_what_belonged_to_the_old_type_goes_with_it(load):
+    """An interval, a pattern: but the run's settings stay, whatever the trainer is; and so do the places."""
+    base = {
+        "lr_scheduler": {"type": "StepLR", "interval": "step", "args": {"step_size": 9}},
+        "model": {"type": "A", "args": {"x": 1}, "freeze": "old.*"},
+    }
+    own = {"extends": "base.json", "lr_scheduler": {"type": "ConstantLR"}, "model": "B"}
+    config, places = load(base=base, own=own)
+    assert config == {"lr_scheduler": {"type": "ConstantLR", "args": {}}, "model": {"type": "B", "args": {}}}
+    assert {place.name.split(":")[0] for place in places.by_key.values()} == {"own.json"}
+    changed = override(base, ["model.type=B"], places := Places({"model.args.x": Place("old")}))
+    assert changed["model"] == {"type": "B", "args": {}} and list(places.by_key) == ["model.type"]
+
+
 def test_null_takes_a_section_away(load):
     assert load(base=BASE, own={"extends": "base.json", "optimizer": None})[0]["optimizer"] is None
 
@@ -84,7 +99,7 @@ def test_a_run_from_configs_in_yaml_that_extend_each_other(project):
     )
     run = project.train_with(project.folder / "own.yaml")
     saved = json.loads((run / "config.json").read_text())
-    assert "extends" not in saved and saved["optimizer"] == {"type": "SGD", "args": {"lr": 0.01}}
+    assert "extends" not in saved and saved["optimizer"]["args"] == {"lr": 0.01}
     assert saved["trainer"]["monitor"] == "off" and saved["lr_scheduler"] is None
     assert metrics_of(run) == metrics_of(project.train_with(run / "config.json"))
 
@@ -136,6 +151,24 @@ def test_the_environment_is_read_where_the_user_wrote_it(load, monkeypatch):
 def test_a_number_from_the_environment_is_text_where_text_belongs(project, monkeypatch):
     monkeypatch.setenv("RUN_NAME", "123")
     assert project.train(name="${env:RUN_NAME}").parent.name == "123"
+
+
+def test_what_a_secret_variable_says_is_not_written(project, monkeypatch, write_into):
+    import trainer.trainer as module
+
+    class Reporting(module.Trainer):
+        def __init__(self, *, headers: dict[str, str], **parts):
+            super().__init__(**parts)
+
+    write_into(module, Reporting)
+    monkeypatch.setenv("API_TOKEN", "s3cr3t")
+    settings = {"type": "Reporting", "args": {"headers": {"auth": "${env:API_TOKEN}"}}, "epochs": 1}
+    run = project.train(trainer=settings)
+    assert not [path for path in run.iterdir() if b"s3cr3t" in path.read_bytes()]
+    assert "trainer.args.headers.auth: a secret, which no file keeps." in project.refused("-r", run)
+    project.resume(run, "--set", "trainer.args.headers.auth=s3cr3t", "trainer.epochs=2")
+    settings["args"]["headers"] = "${env:API_TOKEN}"
+    assert "found <redacted>" in project.refused_config(trainer=settings)
 
 
 def test_the_config_of_a_run_or_checkpoint_reads_nothing(project, monkeypatch):

@@ -254,3 +254,19 @@ def test_text_from_a_config_is_code_to_tensorboard_and_no_markup(project):
     (text,) = events.Tensors("config/text_summary")
     lines = text.tensor_proto.string_val[0].decode().splitlines()
     assert all(line.startswith("    ") for line in lines) and "<script>" in "".join(lines)
+
+
+def test_what_looks_like_a_name_in_a_carried_checkpoint_is_none_where_patterns_stand(project):
+    run = project.train(model={"type": "LeNet", "args": {"num_classes": 10}, "freeze": "conv1.weight"})
+    carried = project.folder / "carried.pth"
+    carried.write_bytes((run / "last.pth").read_bytes())
+    assert project.test("-r", carried)[0]["accuracy"] >= 0
+
+
+def test_a_config_with_keys_that_no_file_can_have(project):
+    run = project.train()
+    checkpoint = load(run / "last.pth")
+    checkpoint["config"]["model"]["args"][1] = 2
+    save_checkpoint(project.folder, checkpoint, ["carried.pth"])
+    message = project.refused("-r", project.folder / "carried.pth", script=test_script)
+    assert "config: the checkpoint's has keys that are no text." in message

@@ -34,6 +34,25 @@ class Accumulating(trainer.trainer.Trainer):
         return StepResult({"loss": loss}, len(targets))
 
 
+class Forgetful(trainer.trainer.Trainer):
+    """Throws the gradients away before it uses them; or never uses them."""
+
+    does_step = True
+
+    def train_step(self, batch):
+        inputs, targets = batch
+        loss = self.loss_fn(self.forward(inputs), targets)
+        loss.backward()
+        self.optimizer.zero_grad()
+        if self.does_step:
+            self.optimizer.step()
+        return StepResult({"loss": loss}, len(targets))
+
+
+class Stepless(Forgetful):
+    does_step = False
+
+
 class LateFreezing(trainer.trainer.Trainer):
     """Freezes what the optimizer has already."""
 
@@ -58,6 +77,8 @@ def test_check_shows_a_table_and_writes_nothing(project):
         ({}, Accumulating, "error: trainer.train_step: the gradients of one step reach the next. Call optimizer.zero_"),
         ({"loss": "cross_entropy"}, None, None),
         ({}, LateFreezing, "frozen"),
+        ({}, Forgetful, "trainer.train_step: optimizers step without gradients. The order is zero_grad(), backward()"),
+        ({}, Stepless, "trainer.train_step: no optimizer moves the weights. Call optimizer.step() after backward()."),
     ],
 )
 def test_check_names_the_common_mistakes(project, write_into, sections, cls, problem):
@@ -136,7 +157,9 @@ def test_limit_batches_is_a_setting_of_the_run(project):
     assert [line["step"] for line in metrics_of(run)] == [2, 4]
     saved = json.loads((run / "config.json").read_text())["trainer"]
     assert saved["epoch_steps"] == saved["valid_steps"] == 2
-    assert "trainer.epoch_steps: found 'x'. Write a whole number" in project.refused_config("--limit-batches", "x")
+    assert "--limit-batches: found 'x'. Write a whole number of at least 1." in project.refused_config(
+        "--limit-batches", "x"
+    )
 
 
 def test_anomaly_names_the_line(project, write_into):
@@ -156,7 +179,7 @@ def test_anomaly_names_the_line(project, write_into):
     ("arguments", "message"),
     [
         (["--check", "--profile"], "not allowed with argument"),
-        (["--overfit", "0"], "argument --overfit: invalid _count value: '0'"),
+        (["--overfit", "0"], "argument --overfit: found '0'. Write a whole number of at least 1."),
         (["--check", "-r", "auto"], "argument --check: needs -c/--config alone"),
         (["--overfit", "1", "-r", "auto"], "argument --overfit: needs -c/--config alone"),
     ],

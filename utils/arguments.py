@@ -1,6 +1,6 @@
 """The arguments of `train.py`: those of the command, and the tools that try a config out."""
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 
 
@@ -47,13 +47,13 @@ def _add_tools(parser: ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if (count := int(text)) < 1:
-        raise ValueError
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"found {text!r}. Write a whole number of at least 1.")
+    return int(text)
 
 
 def _limits(text: str) -> list[str]:
-    return [f"trainer.epoch_steps={text}", f"trainer.valid_steps={text}"]
+    return [f"trainer.{name}={_count(text)}" for name in ("epoch_steps", "valid_steps")]
 
 
 def _check(parser: ArgumentParser, args: Namespace) -> None:

@@ -3,17 +3,17 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from utils.config import Config
+from utils.config import Config, below
 from utils.errors import ConfigError, UserError, closest, shown
 from utils.frames import own_line
 from utils.lookup import KINDS, Kind, look_up
 from utils.places import Places
 from utils.schemas import Schema, converted, fits, misfit, schemas_of_options
-from utils.secrets import REDACTED, is_secret
+from utils.secrets import REDACTED, redacted
 from utils.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 
 SECTION = '{"type": NAME, "args": {...}}'
@@ -42,9 +42,11 @@ class Component:
         Raises:
             ConfigError: the callable refuses a value; says where.
         """
+        if self.is_factory:
+            return partial(self._make, provided) if self.args else self.target
         given = {name: value for name, value in provided.items() if name in parameters(self.target)}
         args = {name: _build_nested(value, provided) for name, value in self.args.items()}
-        if self.is_factory or (self.kind.positional and inspect.isfunction(self.target)):
+        if self.kind.positional and inspect.isfunction(self.target):
             return partial(self.target, **args) if args else self.target
         try:
             return self.target(**given, **args)
@@ -57,9 +59,25 @@ class Component:
             where = f" ({line})" if line else ""
             raise ConfigError(f"{self.section}.args: {name} refuses them: {reason}{where}.") from error
 
+    def _make(self, provided: dict[str, Any], *given: Any, **options: Any) -> Any:
+        """One more object of a factory, with nested ones of its own."""
+        return self.target(
+            *given, **{name: _build_nested(value, provided) for name, value in self.args.items()} | options
+        )
 
-def _below(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
+
+def _put(config: Config, where: str, value: Any) -> None:
+    """Replace what stands under a dotted key; where a key has dots itself, nothing."""
+    holder: Any = config
+    last: Any
+    *parents, last = [int(name) if name.isdigit() else name for name in where.split(".")]
+    try:
+        for name in parents:
+            holder = holder[name]
+        if last in holder or isinstance(holder, list):
+            holder[last] = value
+    except (LookupError, TypeError):
+        return
 
 
 def _build_nested(value: Any, provided: dict[str, Any]) -> Any:
@@ -78,9 +96,14 @@ class Binder:
         self.mistakes: list[str] = []
         self.texts: dict[str, str] = {}  # values that turned out to be meant as text, by key
 
-    def section(self, where: str, section: Any, kind_name: str, is_factory: bool = False) -> Component | None:
-        """Look up what a section names and bind its `args`; None, and lines in `mistakes`, where that fails."""
-        kind = KINDS[kind_name]
+    def section(
+        self, where: str, section: Any, kind_name: str, is_nested: bool = False, is_factory: bool = False
+    ) -> Component | None:
+        """Look up what a section names and bind its `args`; None, and lines in `mistakes`, where that fails.
+
+        `is_nested`: it stands in the arguments of another, and has no keys beside `type` and `args`.
+        """
+        kind = KINDS[kind_name] if not is_nested else replace(KINDS[kind_name], extras=None)
         if isinstance(section, str):
             section = {"type": section}
         if not isinstance(section, dict):
@@ -101,12 +124,21 @@ class Binder:
         except ConfigError as error:
             self.mistakes.extend(f"{where}.type: {mistake}" for mistake in error.mistakes)
             return None
+        self._hint_at_args(where, own_keys, target, kind)
         taken = parameters(target)
         for required in kind.required:
             if required not in taken and not any(parameter.kind in VARIADIC for parameter in taken.values()):
                 self.mistakes.append(f"{where}.type: {name} takes no {required}. Its constructor must.")
         bound = self.arguments(f"{where}.args", target, args, kind, is_factory)
         return Component(where, target, bound, kind, extras, is_factory)
+
+    def _hint_at_args(self, where: str, own_keys: Iterable[str], target: Callable[..., Any], kind: Kind) -> None:
+        """Say of an unknown key that is an argument where it belongs."""
+        for key in own_keys:
+            start = f"{below(where, key)}: unknown key."
+            if key in own_parameters(target, kind):
+                hint = f'{start} It is an argument of {target.__name__}: write it in "args".'
+                self.mistakes[:] = [hint if mistake.startswith(start) else mistake for mistake in self.mistakes]
 
     def options(self, where: str, values: Mapping[str, Any], options: Any, others: Sequence[str] = ()) -> Any:
         """A dataclass of options from a section's keys; None where a required one is missing or a value cannot be.
@@ -119,27 +151,29 @@ class Binder:
             return None
         kinds = {item.name: item.metadata["kind"] for item in fields(options)}
         values = {
-            key: self._option(_below(where, key), values[key], schema, kinds[key])
+            key: self._option(below(where, key), values[key], schema, kinds[key])
             for key, schema in schemas.items()
             if key in values
         }
         missing = [item.name for item in fields(options) if item.default is MISSING and item.name not in values]
-        self.mistakes.extend(f"{_below(where, name)}: missing." for name in missing)
+        self.mistakes.extend(
+            f"{below(where, name)}: missing." for name in missing if not self._is_misspelt(where, name)
+        )
         try:
             return None if missing else options(**values)
         except ConfigError as error:
-            self.mistakes.extend(_below(where, mistake) for mistake in error.mistakes)
+            self.mistakes.extend(below(where, mistake) for mistake in error.mistakes)
             return None
 
     def resolved(self, config: Config) -> Config:
-        """The config with its values as they were meant."""
+        """The config with its values as they were meant, and without secrets: it is there to be written."""
         config = copy.deepcopy(config)
         for where, text in self.texts.items():
-            holder: Any = config
-            *parents, last = [int(name) if name.isdigit() else name for name in where.split(".")]
-            for name in parents:
-                holder = holder[name]
-            holder[last] = text
+            _put(config, where, text)
+        config = redacted(config)
+        for where, place in self.places.by_key.items():
+            if place.is_secret:
+                _put(config, where, REDACTED)
         return config
 
     def _option(self, where: str, value: Any, schema: Schema, kind_name: str) -> Any:
@@ -152,7 +186,12 @@ class Binder:
         """Report the keys of a section that do not belong there."""
         for key in section:
             if key not in allowed:
-                self.mistakes.append(_below(where, key) + f": unknown key. {closest(key, allowed)}")
+                self.mistakes.append(below(where, key) + f": unknown key. {closest(key, allowed)}")
+
+    def _is_misspelt(self, where: str, name: str) -> bool:
+        """Whether an unknown key was told to mean this one: then it is not missing, too."""
+        start = f"{where}." if where else ""
+        return any(m.startswith(start) and m.endswith(f" Closest match: {name}.") for m in self.mistakes)
 
     def value(self, where: str, value: Any, schema: Schema) -> Any:
         """A value as it was meant: what was typed behind `--set` for a text is text, whatever it looks like."""
@@ -175,7 +214,8 @@ class Binder:
                 continue
             bound[name] = self._argument(f"{where}.{name}", value, free.get(name), kind.nested)
         for name, parameter in free.items():
-            if parameter.default is inspect.Parameter.empty and name not in args and not may_lack:
+            is_missing = parameter.default is inspect.Parameter.empty and name not in args and not may_lack
+            if is_missing and not self._is_misspelt(where, name):
                 self.mistakes.append(f"{where}.{name}: missing; {target.__name__} requires it.")
         return bound
 
@@ -188,23 +228,26 @@ class Binder:
             return bound
         try:
             return converted(parameter.annotation, bound)
-        except (ValueError, TypeError, RuntimeError) as error:
-            self.mistakes.append(f"{where}: found {shown(value)}: {' '.join(str(error).split())}.")
+        except (ValueError, TypeError, RuntimeError):
+            found = REDACTED if self.places.is_secret(where) else shown(value)
+            self.mistakes.append(f"{where}: found {found}, of which no {parameter.annotation} can be made.")
             return bound
 
     def _bound(self, where: str, value: Any, schema: Schema, kind_name: str) -> Any:
         """Sections become components where an object is taken, in lists and objects, too; all else must fit."""
         choices = schema.get("anyOf", [schema])
         if kind_name and (nested := _as_section(value, choices)):
-            return self.section(where, value, kind_name, is_factory=nested == "factory")
-        for choice in choices if kind_name or len(choices) == 1 else ():
+            return self.section(where, value, kind_name, is_nested=True, is_factory=nested == "factory")
+        for choice in (
+            sorted(choices, key=lambda choice: not fits(choice, value)) if kind_name or len(choices) == 1 else ()
+        ):
             if (parts := _parts(choice, value)) is not None:
                 items = value.items() if isinstance(value, dict) else enumerate(value)
                 bound = {key: self._bound(f"{where}.{key}", item, parts[key], kind_name) for key, item in items}
                 return bound if isinstance(value, dict) else list(bound.values())
         if mistake := misfit(schema, value):
-            secret = is_secret(where.rpartition(".")[2])
-            self.mistakes.append(f"{where}: {mistake.replace(shown(value), REDACTED) if secret else mistake}")
+            hidden = mistake.replace(shown(value), REDACTED)
+            self.mistakes.append(f"{where}: {hidden if self.places.is_secret(where) else mistake}")
         return value
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from utils.config_files import read_config_file
-from utils.errors import ConfigError
+from utils.errors import ConfigError, shown
 from utils.files import write_atomically
+from utils.numerals import number_in
 from utils.paths import shown_path
 from utils.places import Place, Places
+from utils.secrets import is_secret
 
 Config = dict[str, Any]
 
@@ -52,12 +54,21 @@ def load_saved_config(path: Path, places: Places | None = None) -> Config:
 
 
 def check_saved_config(config: Config, places: Places) -> None:
+    _check_keys(config)
     keys = [".".join(map(str, path)) for path, _ in _references(config)]
     mistakes = [f"{key}: ${{env:...}} is read in a file that you give with -c only." for key in keys]
     if "extends" in config:
         mistakes.append("extends: is followed in a file that you give with -c only.")
     if mistakes:
         raise ConfigError(*map(places.located, mistakes))
+
+
+def _check_keys(value: Any) -> None:
+    """A checkpoint can hold what no file can."""
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        raise ConfigError("config: the checkpoint's has keys that are no text.")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_keys(item)
 
 
 def _with_what_it_extends(path: Path, places: Places, chain: tuple[Path, ...]) -> Config:
@@ -90,24 +101,27 @@ def _merged(base: Any, own: Any, key: str, places: Places, own_places: Places) -
         written = {name: place for name, place in own_places.by_key.items() if f"{name}.".startswith(f"{key}.")}
         places.by_key.update(written)
         return own
-    merged = dict(base)
-    if is_another_type(base, own.get("type")):
-        merged["args"] = {}
-        places.forget(_below(key, "args"))
+    merged = kept_of(base, own.get("type"), key)
+    for name in [name for name, value in base.items() if merged.get(name, _MISSING) is not value]:
+        places.forget(below(key, name))
     if key in own_places.by_key:
         places.by_key[key] = own_places.by_key[key]
     for name, value in own.items():
-        merged[name] = _merged(merged.get(name), value, _below(key, name), places, own_places)
+        merged[name] = _merged(merged.get(name), value, below(key, name), places, own_places)
     return merged
 
 
-def _below(key: str, name: str) -> str:
+def below(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
 
-def is_another_type(section: Config, name: Any) -> bool:
-    """Whether a section would name something else then, so that its `args` mean nothing any more."""
-    return name is not None and "type" in section and section["type"] != name
+def kept_of(section: Config, name: Any, key: str) -> Config:
+    """What of a section still means something when its type becomes `name`: all if that is its type already; of the
+    trainer, the run's settings; else nothing."""
+    if name is None or section.get("type", "Trainer" if key == "trainer" else name) == name:
+        return dict(section)
+    kept = {option: value for option, value in section.items() if key == "trainer" and option not in ("type", "args")}
+    return kept | {"args": {}}
 
 
 def _references(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], str]]:
@@ -132,8 +146,8 @@ def _read_environment(config: Config, places: Places) -> None:
         for name in path[:-1]:
             holder = holder[name]
         holder[path[-1]] = value_of(found) if is_whole else found
-        if is_whole and key in places.by_key:
-            places.by_key[key] = Place(places.by_key[key].name, found)
+        written = places.by_key.get(key, places.by_key[""])
+        places.by_key[key] = Place(written.name, found if is_whole else None, any(map(is_secret, names)))
     if mistakes:
         raise ConfigError(*map(places.located, mistakes))
 
@@ -142,13 +156,26 @@ def value_of(text: str) -> Any:
     """What a typed text means where nothing says otherwise: JSON; what is not JSON is text."""
     if text in _LITERALS:
         return _LITERALS[text]
-    for read in (json.loads, float):  # float reads .01 and 1., which JSON does not
-        try:
-            value = read(text)
-        except (ValueError, RecursionError):
-            continue
-        return value if not isinstance(value, float) or math.isfinite(value) else text
-    return text
+    number = number_in(text)
+    if number is not None:
+        return number if math.isfinite(number) else text
+    try:
+        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ConfigError(f"{shown(dict(pairs))}: a key stands twice in one object.")
+    return dict(pairs)
 
 
 def with_long_sections(config: Config) -> Config:

@@ -24,9 +24,11 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], Places]:
     """
     source = shown_path(path)
     try:
-        if path.stat().st_size > MOST_BYTES:
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
             raise UserError(f"{source}: is no config: larger than {MOST_BYTES:,} bytes.")
-        text = path.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{source}: no such config file. Working directory: {Path.cwd()}.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 from utils.binding import Binder
 from utils.config import Config
 from utils.errors import ConfigError, closest, shown
-from utils.options import LoaderOptions, RunOptions, TopOptions
+from utils.options import LoaderOptions, ModelOptions, OptimizerOptions, RunOptions, SchedulerOptions, TopOptions
 from utils.places import Places
 from utils.secrets import missing_secrets
 
@@ -56,8 +56,10 @@ def frame_mistakes(config: Config) -> list[str]:
     mistakes = []
     for key in config:
         if key not in (*REQUIRED, *DEFAULTS, "$schema"):
-            mistakes.append(f"{key}: unknown key. {closest(key, (*REQUIRED, *DEFAULTS))}")
-    mistakes += [f"{key}: missing." for key in REQUIRED if config.get(key) is None]
+            mistakes.append(f"{key}: unknown key. {closest(key, (*REQUIRED, *DEFAULTS, 'extends'))}")
+    told = [mistake.rpartition(" Closest match: ")[2].rstrip(".") for mistake in mistakes]
+    missing = [key for key in REQUIRED if key not in config or (key != "name" and config[key] is None)]
+    mistakes += [f"{key}: missing." for key in missing if key not in told and "extends" not in told]
     if not isinstance(config.get("$schema", ""), str):
         mistakes.append(f"$schema: found {shown(config['$schema'])}. Write the schema's path, for your editor.")
     return mistakes + missing_secrets(config)
@@ -73,9 +75,11 @@ def with_defaults(config: Config) -> Config:
     """A copy that says what is left to defaults, too. Looks nothing up, so any config may come."""
     config = {key: value for key, value in (DEFAULTS | config).items() if key != "$schema"}
     trainer = {"type": "Trainer", "args": {}} | _defaults_of(RunOptions)
-    for name, defaults in (("trainer", trainer), ("data_loader", _defaults_of(LoaderOptions))):
+    others = {"model": ModelOptions, "optimizer": OptimizerOptions, "lr_scheduler": SchedulerOptions}
+    sections = {name: {"args": {}} | _defaults_of(options) for name, options in others.items()}
+    for name, defaults in (sections | {"trainer": trainer, "data_loader": _defaults_of(LoaderOptions)}).items():
         if isinstance(config.get(name), dict):
-            config[name] = defaults | config[name]
+            config[name] = config[name] | {key: value for key, value in defaults.items() if key not in config[name]}
     return config
 
 

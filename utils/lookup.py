@@ -6,6 +6,7 @@ stranger's checkpoint, and must not be able to call anything else.
 """
 
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,6 +69,14 @@ def _is_torchvision_model(found: Any) -> bool:
     return found.__name__ in importlib.import_module("torchvision.models").list_models()
 
 
+def _is_builder(found: Any) -> bool:
+    """A function of the project's that makes a model."""
+    returned = getattr(found, "__annotations__", {}).get("return")
+    if not inspect.isfunction(found) or found.__module__.split(".")[0] in ("torch", "torchvision"):
+        return False
+    return inspect.isclass(returned) and issubclass(returned, attribute("torch.nn.Module"))
+
+
 def _is_loss_class(found: Any) -> bool:
     base = "torch.nn.modules.loss._Loss" if found.__module__.startswith("torch.") else "torch.nn.Module"
     return _subclass_of(base)(found)
@@ -94,8 +103,8 @@ def _is_function_of_two(found: Any) -> bool:
 
 KINDS = {
     "model": Kind(
-        "a torch.nn.Module class",
-        _either(_subclass_of("torch.nn.Module"), _is_torchvision_model),
+        "a torch.nn.Module class, or a function that says that it returns one",
+        _either(_subclass_of("torch.nn.Module"), _is_torchvision_model, _is_builder),
         project="model.model",
         libraries=("torchvision.models",),
         nested="layer",
@@ -193,7 +202,9 @@ def look_up(kind: Kind, name: str) -> Callable[..., Any]:
         found = getattr(module, name, None)
         if found is not None and _belongs(found, module) and kind.accepts(found):
             return found
-    raise ConfigError(f"no {name!r} here. {closest(name, names(kind))}")
+    absent = [library for library in kind.libraries if importlib.util.find_spec(library.split(".")[0]) is None]
+    hint = f" {absent[0]} is not installed." if absent else ""
+    raise ConfigError(f"no {name!r} here. {closest(name, names(kind))}{hint}")
 
 
 def names(kind: Kind) -> list[str]:

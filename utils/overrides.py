@@ -5,10 +5,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from utils.config import Config, is_another_type, value_of, with_long_sections
+from utils.config import Config, kept_of, value_of, with_long_sections
 from utils.errors import ConfigError
 from utils.places import Place, Places
-from utils.secrets import redacted_arguments
+from utils.secrets import REDACTED, redacted_arguments
 
 _MISSING = object()
 
@@ -23,7 +23,7 @@ def override(config: Config, assignments: Sequence[str], places: Places | None =
     """
     config, places = copy.deepcopy(config), Places() if places is None else places
     mistakes: list[str] = []
-    for assignment in sorted(assignments, key=lambda text: text.partition("=")[0].count(".")):
+    for assignment in sorted(assignments, key=_rank):
         key, equals, text = assignment.partition("=")
         (shown,) = redacted_arguments([assignment])
         try:
@@ -31,15 +31,31 @@ def override(config: Config, assignments: Sequence[str], places: Places | None =
                 raise ConfigError(f"--set {shown}: not an assignment. Write it as section.key=value.")
             if "${env:" in text:
                 raise ConfigError(f"--set {shown}: is not read here. Let the shell put it in: {key}=$NAME.")
+            is_secret = _value_at(config, key) == REDACTED
             _assign(config, key, value_of(text), shown, places)
         except ConfigError as error:
             mistakes += error.mistakes
             continue
-        places.record(key, Place(f"--set {shown}", text))
+        name = f"--set {key}={REDACTED}" if is_secret else f"--set {shown}"
+        places.record(key, Place(name, text, is_secret))
         config = with_long_sections(config)
     if mistakes:
         raise ConfigError(*mistakes)
     return config
+
+
+def _value_at(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        if isinstance(config, list) and name.isdigit() and int(name) < len(config):
+            config = config[int(name)]
+        else:
+            config = config.get(name) if isinstance(config, dict) else None
+    return config
+
+
+def _rank(assignment: str) -> tuple[int, bool]:
+    key = assignment.partition("=")[0]
+    return key.count("."), not key.endswith(".type")
 
 
 def _assign(config: Config, key: str, value: Any, shown: str, places: Places) -> None:
@@ -53,9 +69,12 @@ def _assign(config: Config, key: str, value: Any, shown: str, places: Places) ->
         _member(holder, last, shown)
         holder[int(last)] = value
     elif isinstance(holder, dict):
-        if last == "type" and is_another_type(holder, value):
-            holder["args"] = {}
-            places.forget(".".join([*parents, "args"]))
+        if last == "type":
+            kept = kept_of(holder, value, ".".join(parents))
+            for name in [name for name, old in holder.items() if kept.get(name, _MISSING) is not old]:
+                places.forget(".".join([*parents, name]))
+            holder.clear()
+            holder |= kept
         holder[last] = value
     else:
         raise ConfigError(f"--set {shown}: {'.'.join(parents)} is {holder!r}, which has no keys.")

@@ -4,15 +4,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from utils.errors import ConfigError
+from utils.secrets import is_secret
 
 
 @dataclass(frozen=True)
 class Place:
     """`name`: a file and line, or an option of the command. `text`: what was typed there, where the config's own type
-    decides what it means."""
+    decides what it means. `is_secret`: it came from a variable such as `API_TOKEN`."""
 
     name: str
     text: str | None = None
+    is_secret: bool = False
 
 
 @dataclass
@@ -40,10 +42,17 @@ class Places:
     def located(self, mistake: str) -> str:
         """The mistake behind the place of its key, or of the innermost section around it."""
         key = mistake.split(": ")[0]
+        below = next((known for known in self.by_key if known.startswith(f"{key}.")), None)
+        if key not in self.by_key and below is not None:  # of a section that is there by what was set in it
+            key = below
         is_of_config = key.split(".")[0] in self.by_key or mistake.startswith(f"{key}: missing")
         while is_of_config and key not in self.by_key and key:
             key = key.rpartition(".")[0]
-        return f"{self.by_key[key].name}: {mistake}" if is_of_config and key in self.by_key else mistake
+        return f"{self.by_key[key].name}: {mistake}" if key in self.by_key else mistake
+
+    def is_secret(self, key: str) -> bool:
+        place = self.by_key.get(key)
+        return any(map(is_secret, key.split("."))) or (place is not None and place.is_secret)
 
     def __enter__(self) -> "Places":
         return self

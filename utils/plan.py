@@ -1,5 +1,6 @@
 """A whole config, checked: every name looked up, every argument bound, every mistake reported at once."""
 
+import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,6 @@ from utils.options import (
 )
 from utils.places import Places
 from utils.schemas import misfit, schema_of
-from utils.secrets import redacted
 from utils.signatures import parameters
 
 RESERVED = ("epoch", "step", "loss", "lr", "grad_norm", "seconds", "items_per_second", "data_wait_share")
@@ -63,11 +63,12 @@ def make_plan(config: Config, places: Places | None = None) -> Plan:
     _check_what_the_trainer_takes(config, found.get("trainer"), mistakes)
     _check_nested_plateau(found.get("lr_scheduler"), mistakes)
     _check_loss(found.get("loss"), mistakes)
+    _check_weights(found.get("model"), mistakes)
     if mistakes:
         raise ConfigError(*map(in_new_words, dict.fromkeys(mistakes)))
     parts = {name: found.get(name) or _nothing(name) for name in NAMED}
     run_options = parts["trainer"].extras
-    return Plan(redacted(binder.resolved(config)), top, run_options, loader_options, metrics=metrics, **parts)
+    return Plan(binder.resolved(config), top, run_options, loader_options, metrics=metrics, **parts)
 
 
 def _nothing(name: str) -> Component:
@@ -85,8 +86,8 @@ def _bind_metrics(section: Any, binder: Binder) -> dict[str, Component]:
         component = binder.section(f"metrics.{i}", entry, "metric")
         if component is None or component.extras is None:
             continue
-        name = component.extras.name or component.target.__name__
-        if name in metrics or _is_reserved(name):
+        name = component.target.__name__ if component.extras.name is None else component.extras.name
+        if not name or name in metrics or _is_reserved(name):
             binder.mistakes.append(
                 f'metrics.{i}: the name {name!r} is taken. Give it another one: {{"type": ..., "name": "..."}}.'
             )
@@ -113,7 +114,19 @@ def _bind_groups(optimizer: Component | None, binder: Binder) -> Component | Non
         args = {name: value for name, value in group.items() if name != "params"}
         bound = binder.arguments(where, optimizer.target, args, optimizer.kind, may_lack=True)
         groups.append({"params": patterns} | bound)
+        if not binder.mistakes:
+            _try_group(replace(optimizer, section=where, args=optimizer.args | bound), binder.mistakes)
     return replace(optimizer, extras=replace(optimizer.extras, groups=groups)) if optimizer and groups else optimizer
+
+
+def _try_group(optimizer: Component, mistakes: list[str]) -> None:
+    """torch looks at the arguments of an optimizer, and not at those of its groups."""
+    import torch
+
+    try:
+        optimizer.build(params=[torch.nn.Parameter(torch.zeros(2, 2))])
+    except ConfigError as error:
+        mistakes += [mistake.replace(".args: ", ": ", 1) for mistake in error.mistakes]
 
 
 def _check_what_the_trainer_takes(config: Config, trainer: Component | None, mistakes: list[str]) -> None:
@@ -124,7 +137,8 @@ def _check_what_the_trainer_takes(config: Config, trainer: Component | None, mis
         name = trainer.target.__name__
         if section in found and argument not in taken:
             mistakes.append(f"{section}: {name} takes no {argument}. Leave this section out.")
-        if section not in found and section != "lr_scheduler" and argument in taken:
+        is_required = argument in taken and taken[argument].default is inspect.Parameter.empty
+        if section not in found and section != "lr_scheduler" and is_required:
             mistakes.append(f"{section}: missing; {name} needs one.")
     if "lr_scheduler" in found and "optimizer" not in found:
         mistakes.append("lr_scheduler: there is no optimizer to schedule.")
@@ -141,6 +155,12 @@ def _check_loss(loss: Component | None, mistakes: list[str]) -> None:
         mistakes.append(
             f"loss.args.reduction: found {shown(reduction)}. Write 'mean': an epoch's mean weights a batch by its size."
         )
+
+
+def _check_weights(model: Component | None, mistakes: list[str]) -> None:
+    """A builder would fetch weights each time that it is called: to go on with a run and to score one, too."""
+    if model and model.target.__module__.startswith("torchvision.") and model.args.get("weights") is not None:
+        mistakes.append('model.args.weights: are fetched once, if they stand beside "args": "weights": NAME.')
 
 
 def _check_nested_plateau(scheduler: Any, mistakes: list[str], is_nested: bool = False) -> None:

@@ -6,20 +6,28 @@ takes an object that a section of its own can name, and "factory" where it takes
 
 import inspect
 import math
+import os
 import types
 from collections import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, is_typeddict
 
-from utils.errors import shown
+from utils.errors import closest, shown
+from utils.numerals import number_in
 
 Schema = dict[str, Any]
 
 _PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _LISTS = (list, tuple, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection, abc.MutableSequence)
+# What sections build. Of other classes, nothing can be said in a config.
+_BUILT = (
+    "torch.nn.modules.module.Module",
+    "torch.utils.data.sampler.Sampler",
+    "torch.optim.lr_scheduler.LRScheduler",
+)
 _WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
 _WORDS |= {"null": "null", "array": "a list", "object": "an object {...}"}
 
@@ -51,15 +59,19 @@ def limited(schema: Schema, limits: Schema) -> Schema:
 
 def schema_of(annotation: Any) -> Schema:
     """What a config may say for a parameter with this annotation; {}, anything, where that cannot be told."""
-    if annotation in _PLAIN or annotation is None:
+    if annotation is None or (inspect.isclass(annotation) and annotation in _PLAIN):
         return {"type": _PLAIN[annotation or type(None)]}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return _schema_of_union(arguments)
     if origin is Literal:
         return {"enum": list(arguments)}
-    if origin is Annotated:
+    if origin in (Annotated, Final):
         return schema_of(arguments[0])
+    if isinstance(annotation, TypeVar):
+        return _schema_of_union(annotation.__constraints__ or (annotation.__bound__ or Any,))
+    if inner := getattr(annotation, "__supertype__", None):  # of a NewType
+        return schema_of(inner)
     if origin is type or annotation is type:
         return {"nested": "factory"}
     if origin is abc.Callable:
@@ -74,6 +86,8 @@ def schema_of_default(default: Any) -> Schema:
         return {"anyOf": [{"type": "boolean"}, {"type": "null"}]}
     if isinstance(default, (int, float)):
         return {"anyOf": [{"type": "number"}, {"type": "array"}, {"type": "null"}]}
+    if isinstance(default, str):
+        return {"anyOf": [{"type": name} for name in ("string", "array", "object", "null")]}
     return {}
 
 
@@ -94,15 +108,21 @@ def _schema_of_class(base: Any, arguments: tuple[Any, ...]) -> Schema:
         return {}
     if base in _LISTS:
         return {"type": "array"} | _schema_of_items(base, arguments)
+    if _name(base) in ("numbers.Number", "numbers.Real"):
+        return {"type": "number"}
+    if is_typeddict(base):
+        return {"type": "object"}
     if issubclass(base, Mapping):
         return {"type": "object"} | ({"additionalProperties": schema_of(arguments[1])} if len(arguments) == 2 else {})
     if issubclass(base, Enum):
         return {"enum": _enum_names(base)}
-    if issubclass(base, Path) or _name(base) == "torch.device":
+    if issubclass(base, os.PathLike) or _name(base) in ("os.PathLike", "torch.device"):
         return {"type": "string"}
     if _name(base) == "torch.dtype":
         return {"enum": _dtypes()}
-    return {"type": "array"} if _is_tensor(base) else {"nested": "object"}
+    if _is_tensor(base):
+        return {"type": "array"}
+    return {"nested": "object"} if any(_name(cls) in _BUILT for cls in base.__mro__) else {}
 
 
 def _schema_of_items(base: Any, arguments: tuple[Any, ...]) -> Schema:
@@ -172,7 +192,7 @@ def _is_within(schema: Schema, value: Any) -> bool:
 def described(schema: Schema) -> str:
     """What may be said, in words."""
     choices = schema.get("anyOf", [schema])
-    return " or ".join(_described_one(choice) for choice in choices if choice is not None) or "anything"
+    return " or ".join(map(_described_one, choices))
 
 
 def _described_one(schema: Schema) -> str:
@@ -197,20 +217,16 @@ def misfit(schema: Schema, value: Any) -> str | None:
     choices = schema.get("anyOf", [schema])
     if all("enum" in choice for choice in choices if choice.get("type") != "null"):
         names = [str(name) for choice in choices for name in choice.get("enum", ["null"])]
-        return f"found {shown(value)}. Choices: {', '.join(sorted(names))}."
+        few = f"Choices: {', '.join(sorted(names))}."
+        return f"found {shown(value)}. {closest(str(value), names) if len(names) > 12 else few}"
     is_quoted = isinstance(value, str) and any(fits(schema, number) for number in _meant_by(value))
     return f"found {shown(value)}. Write {described(schema)}{', without quotes' if is_quoted else ''}."
 
 
 def _meant_by(text: str) -> list[Any]:
-    numbers: list[Any] = []
-    for read in (int, float):
-        try:
-            numbers.append(read(text))
-        except ValueError:
-            continue
     words = {"true": True, "false": False, "null": None}
-    return [*numbers, words[text]] if text in words else numbers
+    number = number_in(text)
+    return [words[text]] if text in words else [] if number is None else [number]
 
 
 # ---- the value that the code gets ----
@@ -222,18 +238,21 @@ def converted(annotation: Any, value: Any) -> Any:
     if origin in (Union, types.UnionType):
         fitting = [argument for argument in arguments if schema_of(argument) and fits(schema_of(argument), value)]
         return converted(fitting[0], value) if fitting else value
-    if origin is Annotated:
+    if origin in (Annotated, Final):
         return converted(arguments[0], value)
     if not inspect.isclass(origin):
         return value
     if isinstance(value, list) and origin in _LISTS:
         return _converted_list(origin, arguments, value)
+    if isinstance(value, dict) and len(arguments) == 2:
+        return {key: converted(arguments[1], item) for key, item in value.items()}
     if not isinstance(value, (str, list)):
         return value
     if _name(origin) in ("torch.dtype", "torch.device", "torch.Tensor"):
         return _of_torch(_name(origin), value)
     if isinstance(value, str) and issubclass(origin, Enum):
-        return next((member for member in origin if member.value == value), None) or origin[value]
+        members = {member.value: member for member in origin}
+        return members[value] if value in members else origin[value]
     return Path(value) if isinstance(value, str) and issubclass(origin, Path) else value
 
 
@@ -241,12 +260,12 @@ def _converted_list(origin: Any, arguments: tuple[Any, ...], value: list[Any]) -
     is_fixed = origin is tuple and bool(arguments) and arguments[-1] is not Ellipsis
     annotations = arguments if is_fixed else [arguments[0] if arguments else Any] * len(value)
     items = [converted(part, item) for part, item in zip(annotations, value, strict=True)]
-    return tuple(items) if origin is tuple else items
+    return origin(items) if origin in (tuple, set, frozenset) else items
 
 
 def _of_torch(name: str, value: Any) -> Any:
     import torch
 
     if name == "torch.Tensor":
-        return torch.tensor(value)
+        return torch.tensor(value, dtype=torch.get_default_dtype())  # weights, as losses want them
     return getattr(torch, value) if name == "torch.dtype" else torch.device(value)

@@ -44,9 +44,10 @@ def _redacted_argument(argument: str) -> str:
         return f"{key}={REDACTED}"
     try:
         value = json.loads(text)
-    except ValueError:
+        shown = redacted(value)
+    except (ValueError, RecursionError):
         return argument
-    return argument if redacted(value) == value else f"{key}={json.dumps(redacted(value))}"
+    return argument if shown == value else f"{key}={json.dumps(shown)}"
 
 
 def missing_secrets(value: Any, where: str = "") -> list[str]:

@@ -13,11 +13,10 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from utils.config_files import MOST_DEPTH
 from utils.errors import ConfigError
+from utils.numerals import number_in
 
 MOST_NODES = 20_000  # after each alias has been replaced by what it stands for
 _WORDS = {"null": None, "~": None, "": None, "true": True, "false": False}
-_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _STANDARD = "tag:yaml.org,2002:"
 _STANDARD_TAG = re.compile(rf"{re.escape(_STANDARD)}(str|int|float|bool|null|seq|map|merge|timestamp|value)")
@@ -95,9 +94,8 @@ class _Reader:
             return text
         if text.lower() in _WORDS and text in (text.lower(), text.title(), text.upper()):
             return _WORDS[text.lower()]
-        if _WHOLE.fullmatch(text) and len(text) < 1000:
-            return int(text)
-        if _INFINITE.fullmatch(text) or (_NUMBER.fullmatch(text) and not math.isfinite(float(text))):
+        number = math.inf if _INFINITE.fullmatch(text) else number_in(text)
+        if number is not None and not math.isfinite(number):
             self.mistakes.append((line, f"{key}: {text} is not a number of JSON. Write a finite one, or null."))
             return None
-        return float(text) if _NUMBER.fullmatch(text) else text
+        return text if number is None else number

@@ -54,6 +54,7 @@ class GradientWatch:
         self.reached: dict[Tensor, Tensor | None] = {}
         self.optimizers: dict[Optimizer, None] = dict.fromkeys(trainer.parts(Optimizer).values())
         self.steps = -trainer.step
+        self.has_stepped = self.has_moved = False
         self._trainer = trainer
 
     def __enter__(self) -> "GradientWatch":
@@ -77,6 +78,8 @@ class GradientWatch:
 
     def _note_step(self, optimizer: Optimizer) -> None:
         self.optimizers[optimizer] = None
+        self.has_stepped = True
+        self.has_moved |= any(parameter.grad is not None for parameter in _held([optimizer]))
 
 
 def step_on(trainer: BaseTrainer, batch: Any) -> StepResult:
@@ -200,6 +203,12 @@ def check_parameters(trainer: BaseTrainer, gradients: GradientWatch, report: Rep
         report.problem(
             f"optimizer: no optimizer holds {listed(homeless)}, which would never train. Give them to one, or freeze "
             "them: requires_grad_(False)."
+        )
+    if trainer.parts(Optimizer) and not gradients.has_stepped and report.is_clean:
+        report.problem("trainer.train_step: no optimizer moves the weights. Call optimizer.step() after backward().")
+    if gradients.has_stepped and not gradients.has_moved:
+        report.problem(
+            "trainer.train_step: optimizers step without gradients. The order is zero_grad(), backward(), step()."
         )
     if shared := [names.get(p, _shape_of(p)) for p, count in counts.items() if count > 1]:
         report.note(f"more than one optimizer holds {listed(shared)}")

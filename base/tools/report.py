@@ -24,6 +24,10 @@ class Report:
         if text not in self._problems:
             self._problems.append(text)
 
+    @property
+    def is_clean(self) -> bool:
+        return not self._problems
+
     def close(self) -> None:
         """Print it.
 
