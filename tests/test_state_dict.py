@@ -21,7 +21,7 @@ def info(caplog):
 
 
 def test_a_run_gives_its_best_checkpoint_and_a_checkpoint_itself(project, info):
-    run = project.train(lr_scheduler={"type": "MultiStepLR", "args": {"milestones": [1], "gamma": -30.0}})
+    run = project.train(lr_scheduler={"type": "MultiStepLR", "args": {"milestones": [1], "gamma": 1000.0}})
     assert load(run / "model_best.pth")["epoch"] == 1
     for source, name in ((run, "model_best.pth"), (run / "last.pth", "last.pth")):
         model = LeNet(10, channels=(4, 8), hidden=16)

@@ -17,21 +17,22 @@ HEAD = """\
 Made by `python -m utils.config_schema` from the code that checks configs; a test holds it current.
 
 A config is JSON, or YAML with the same keys. `"$schema": "schema/config.schema.json"` lets an editor complete and
-underline. Every mistake is told at once, as `file:line: key: what was found. What to write.`, before anything is made.
+underline. Every mistake is told at once, as `file:line: key: what was found. What to write.`, before anything is
+made.
 
 ## Sections
 
 A section names a class or function and its arguments: `{"type": NAME, "args": {...}}`; `"NAME"` is short for one
 without arguments. A bare name is looked up in the project's own file, then in the library; a dotted name, such as
-`model.resnet.SmallImageResNet18`, starts at the project's root. `python train.py --list SECTION` prints all names with
-their arguments.
+`model.resnet.SmallImageResNet18`, starts at the project's root. A function of your own may stand for a model where it
+says that it returns one: `-> nn.Module`. `python train.py --list SECTION` prints all names with their arguments.
 
 **An argument that takes an object takes a section**, at any depth, in lists, too: transforms, samplers, chained
 schedulers, layers. The section is built, and the object passed. Where the argument takes a class, or a function that
-makes objects (by its annotation: `type[nn.Module]`, `Callable[..., nn.Module]`), as for the activation of a model, what
-the section names is passed, with its arguments given to it. A name in the place of a section is short for one without
-arguments, unless the argument takes text. Plain values become what the annotation says: a list a tuple or a tensor, a
-text a `torch.dtype`, a member of an enum or a path.
+makes objects (by its annotation: `type[nn.Module]`, `Callable[..., nn.Module]`), as for the activation of a model,
+what the section names is passed, with its arguments given to it. A name in the place of a section is short for one
+without arguments, unless the argument takes text. An argument without annotation is told by its default. Plain values
+become what the annotation says: a list a tuple or a tensor, a text a `torch.dtype`, a member of an enum or a path.
 
 | section | own file | library |
 |---|---|---|
@@ -41,10 +42,12 @@ REST = """\
 ## Other files, the environment, the command line
 
 `"extends": "other.json"`, or a list of files, relative to the file: this config changes that one, section by section;
-a list is replaced as a whole, and a section whose `type` changes starts with fresh `args`. `${env:NAME}` is replaced by
-an environment variable, in a file that you give with `-c` only, never in the config of a run or checkpoint.
-`--set a.b.0.c=VALUE` sets one value, of the type that belongs there; it may name a key that is not in the file. In
-YAML, `1e-3` is a number and `off`, `yes`, `010`, `1:30`, `2026-01-02` are text; tags and merge keys are refused.
+a list is replaced as a whole, and a section whose `type` changes starts afresh (the trainer keeps the run's settings,
+and loses its `args`). `${env:NAME}` is replaced by an environment variable, in a file that you give with `-c` only,
+never in the config of a run or checkpoint; what a variable such as `API_TOKEN` says is written into no file of a run.
+`--set a.b.0.c=VALUE` sets one value, of the type that belongs there; it may name a key that is not in the file. A
+section is set before what is in it, whatever the order. In YAML, `1e-3` is a number and `off`, `yes`, `010`, `1:30`,
+`2026-01-02` are text; tags and merge keys are refused.
 
 """
 
