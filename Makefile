@@ -18,6 +18,6 @@ faults:
 	$(PYTHON) -m pytest -n 0 -m faults --full-counts --timeout 1800
 
 schema:
-	$(PYTHON) -m utils.config_schema
+	$(PYTHON) -m utils.config.json_schema
 
 .PHONY: check lint format types tests faults schema

@@ -31,11 +31,11 @@ def main(argv=None):
     from logger.tables import matrix_table
     from logger.writers import to_json
     from train import build_trainer
+    from utils.config.places import Places
+    from utils.config.plan import make_plan
     from utils.device import select_devices
     from utils.errors import UserError
     from utils.paths import shown_path
-    from utils.places import Places
-    from utils.plan import make_plan
     from utils.resume import saved_config
     from utils.run_checkpoints import BEST, open_checkpoint
 

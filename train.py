@@ -7,13 +7,13 @@ python train.py -r saved/NAME/RUN_ID
 import logging
 import sys
 
-from utils.arguments import parse_arguments
-from utils.config import config_text, load_config
+from utils.config.arguments import parse_arguments
+from utils.config.fast_dev_run import fast_dev_run
+from utils.config.frame import check_frame
+from utils.config.loading import config_text, load_config
+from utils.config.overrides import override
+from utils.config.places import Places
 from utils.errors import exit_code_of
-from utils.fast_dev_run import fast_dev_run
-from utils.frame import check_frame
-from utils.overrides import override
-from utils.places import Places
 
 # Each is short for --set KEY=VALUE. Add yours here.
 SHORT_OPTIONS = {"--lr": "optimizer.args.lr", "--bs": "data_loader.batch_size"}

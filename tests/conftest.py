@@ -20,10 +20,10 @@ from checking import build, look, look_with  # noqa: E402, F401 - fixtures
 import test as test_script  # noqa: E402
 import train as train_script  # noqa: E402
 import trainer.trainer  # noqa: E402
-from utils.config import load_config  # noqa: E402
+from utils.config.loading import load_config  # noqa: E402
+from utils.config.plan import make_plan  # noqa: E402
 from utils.device import Devices  # noqa: E402
 from utils.errors import UserError, exit_code_of  # noqa: E402
-from utils.plan import make_plan  # noqa: E402
 
 TIMING = ("seconds", "items_per_second", "data_wait_share")
 

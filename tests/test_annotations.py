@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils.schemas import converted, described, fits, misfit, schema_of
+from utils.config.schemas import converted, described, fits, misfit, schema_of
 
 
 class Colour(enum.Enum):

@@ -4,12 +4,13 @@ import json
 import shutil
 
 import pytest
+import torch
 from conftest import ROOT, assert_same, load, metrics_of, run_python, start_training, wait_for
 
 import train as train_script
-from utils.config import load_config
+from utils.config.loading import load_config
+from utils.config.places import Places
 from utils.lock import RunLock
-from utils.places import Places
 from utils.resume import read_source
 
 
@@ -162,3 +163,17 @@ def test_a_default_that_is_written_out_is_no_change(project):
     run = project.train()
     out = project.resume(run, "--set", "model.strict=true", "lr_scheduler.interval=epoch", "trainer.epochs=3")
     assert "Going on after epoch 2" in out
+
+
+def test_what_a_run_starts_with_is_not_asked_for_again(project):
+    """Neither its first weights, which may be gone by then, nor their initialization; what is frozen stays so."""
+    first = project.train(name="first")
+    model = project.config["model"] | {"weights": str(first), "init": "xavier_normal_", "freeze": "conv1.*"}
+    run = project.train(model=model, name="second")
+    shutil.rmtree(first)
+    out = project.resume(run, "--set", "trainer.epochs=3")
+    assert "Going on after epoch 2" in out and "model.init" not in out and "model.weights" not in out
+    assert "model.freeze: 40 of" in out
+    last, best = (load(run / name)["model"]["conv1.weight"] for name in ("last.pth", "model_best.pth"))
+    assert torch.equal(last, best)
+    assert project.test("-r", run)[0]["accuracy"] > 0

@@ -73,7 +73,7 @@ def test_a_name_reaches_nothing_of_another_kind(project, section, name):
 
 
 def test_a_module_that_needs_what_is_not_installed_says_so(project, monkeypatch):
-    import utils.lookup as lookup
+    import utils.config.lookup as lookup
 
     (project.folder / "extra_model.py").write_text("import a_package_that_nobody_has")
     monkeypatch.setattr(lookup, "PROJECT_ROOT", project.folder)

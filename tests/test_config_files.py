@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from utils.config import changed_keys, load_config
+from utils.config.loading import changed_keys, load_config
+from utils.config.overrides import override
 from utils.errors import ConfigError, UserError
-from utils.overrides import override
 
 
 @pytest.mark.parametrize(

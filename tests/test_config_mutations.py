@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from base.preflight import check_before_training
 from train import build_trainer
-from utils.config import load_config, with_long_sections
-from utils.config_schema import SCHEMA
+from utils.config.frame import check_frame, with_defaults
+from utils.config.json_schema import SCHEMA
+from utils.config.loading import load_config, with_long_sections
+from utils.config.places import Places
+from utils.config.plan import make_plan
 from utils.device import Devices
 from utils.errors import BatchError, UserError
-from utils.frame import check_frame, with_defaults
-from utils.places import Places
-from utils.plan import make_plan
 
 DEFAULT = json.loads((ROOT / "tests" / "config.json").read_text())
 SMALL = {"type": "LeNet", "args": {"num_classes": 10, "channels": [4, 8], "hidden": 16, "dropout": 0.1}}

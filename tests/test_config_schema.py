@@ -6,10 +6,10 @@ import jsonschema
 import pytest
 from conftest import ROOT
 
-from utils.config_schema import DOCS, SCHEMA, files, versions
-from utils.lookup import KINDS
+from utils.config.json_schema import DOCS, SCHEMA, files, versions
+from utils.config.lookup import KINDS
+from utils.config.schemas import schemas_of_options
 from utils.options import LoaderOptions, RunOptions
-from utils.schemas import schemas_of_options
 
 CONFIGS = [ROOT / "config.json", *sorted((ROOT / "configs").glob("*.json"))]
 RENEW = "run `make schema` and commit what it writes"

@@ -18,8 +18,8 @@ import trainer.trainer
 from base.preflight import check_before_training
 from base.tools.anomaly import detect_anomaly
 from data_loader.datasets import Digits
+from utils.config.fast_dev_run import fast_dev_run
 from utils.errors import RunError, exit_code_of
-from utils.fast_dev_run import fast_dev_run
 
 # ---- trainer.valid_steps ----
 

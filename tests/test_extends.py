@@ -5,10 +5,10 @@ import json
 import pytest
 from conftest import metrics_of, run_python
 
-from utils.config import load_config
+from utils.config.loading import load_config
+from utils.config.overrides import override
+from utils.config.places import Place, Places
 from utils.errors import ConfigError
-from utils.overrides import override
-from utils.places import Place, Places
 
 BASE = {
     "seed": 0,

@@ -90,9 +90,9 @@ def test_the_check_before_training_leaves_no_trace(project):
 
     from base.preflight import check_before_training
     from train import build_trainer
-    from utils.config import load_config
+    from utils.config.loading import load_config
+    from utils.config.plan import make_plan
     from utils.device import Devices
-    from utils.plan import make_plan
 
     config = load_config(project.write_config(trainer={"monitor": "min loss"}))
     trainer = build_trainer(make_plan(config), Devices(), ["train", "valid"])

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from conftest import ROOT, run_python
 
-from utils.lookup import KINDS
+from utils.config.lookup import KINDS
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COPIED = ("base", "data_loader", "logger", "model", "trainer", "utils", "train.py", "test.py", "config.json", "configs")

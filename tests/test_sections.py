@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import train as train_script
-from utils.binding import Binder
+from utils.config.binding import Binder
+from utils.config.places import Place, Places
 from utils.errors import ConfigError
-from utils.places import Place, Places
 
 
 def bind(section, kind, places=None):

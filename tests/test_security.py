@@ -14,7 +14,7 @@ import data_loader.datasets
 import test as test_script
 from data_loader.datasets import Digits
 from utils.checkpoint import save_checkpoint
-from utils.config_files import MOST_BYTES
+from utils.config.files import MOST_BYTES
 from utils.secrets import REDACTED, is_secret, redacted, redacted_arguments
 
 

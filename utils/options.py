@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from utils.config.schemas import misfit, option, schemas_of_options
 from utils.errors import ConfigError
 from utils.run_dir import check_name
-from utils.schemas import misfit, option, schemas_of_options
 
 Patterns = str | list[str]
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from utils.checkpoint import CheckpointError
-from utils.config import Config, changed_keys, check_saved_config, load_saved_config
+from utils.config.frame import with_defaults
+from utils.config.loading import Config, changed_keys, check_saved_config, load_saved_config
+from utils.config.overrides import override
+from utils.config.places import Place, Places
+from utils.config.plan import Plan, make_plan
 from utils.errors import ConfigError, UserError
-from utils.frame import with_defaults
 from utils.lock import RunLock
 from utils.options import RunOptions, parse_monitor
-from utils.overrides import override
 from utils.paths import project_path, shown_path
-from utils.places import Place, Places
-from utils.plan import Plan, make_plan
 from utils.run_checkpoints import open_checkpoint
 from utils.run_dir import CONFIG, LOG, is_run_dir
 

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from utils.config import Config, write_config
+from utils.config.loading import Config, write_config
 from utils.environment import environment
 from utils.errors import ConfigError
 from utils.files import write_atomically

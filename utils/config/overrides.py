@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from utils.config import Config, kept_of, value_of, with_long_sections
+from utils.config.loading import Config, kept_of, value_of, with_long_sections
+from utils.config.places import Place, Places
 from utils.errors import ConfigError
-from utils.places import Place, Places
 from utils.secrets import REDACTED, redacted_arguments
 
 _MISSING = object()

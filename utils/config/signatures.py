@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from utils.lookup import Kind
-from utils.schemas import Schema, fits, schema_of, schema_of_default
+from utils.config.lookup import Kind
+from utils.config.schemas import Schema, fits, schema_of, schema_of_default
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 

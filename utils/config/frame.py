@@ -3,11 +3,11 @@
 from dataclasses import MISSING, fields
 from typing import Any
 
-from utils.binding import Binder
-from utils.config import Config
+from utils.config.binding import Binder
+from utils.config.loading import Config
+from utils.config.places import Places
 from utils.errors import ConfigError, closest, shown
 from utils.options import LoaderOptions, ModelOptions, OptimizerOptions, RunOptions, SchedulerOptions, TopOptions
-from utils.places import Places
 from utils.secrets import missing_secrets
 
 REQUIRED = ("name", "model", "dataset", "data_loader", "trainer")

@@ -17,7 +17,7 @@ def parse_arguments(description: str, short_options: Mapping[str, str], argv: Se
     _add_tools(parser)
     args = parser.parse_args(argv)
     if args.list:
-        from utils.listing import listing
+        from utils.config.listing import listing
 
         print(listing(args.list))
         parser.exit()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from utils.config.places import Place, Places
 from utils.errors import ConfigError, UserError
 from utils.paths import shown_path
-from utils.places import Place, Places
 
 MOST_BYTES = 1_000_000
 MOST_DEPTH = 50
@@ -34,7 +34,7 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], Places]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: cannot be read as a config: {error}.") from None
     if path.suffix.lower() in (".yaml", ".yml"):
-        from utils.yaml_files import parse_yaml  # a JSON config needs no PyYAML
+        from utils.config.yaml_files import parse_yaml  # a JSON config needs no PyYAML
 
         config, lines, mistakes = parse_yaml(text, source)
     else:

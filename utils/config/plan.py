@@ -4,11 +4,14 @@ import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
-from utils.binding import Binder, Component
-from utils.config import Config
+from utils.config.binding import Binder, Component
+from utils.config.frame import frame_mistakes, in_new_words, with_defaults
+from utils.config.loading import Config
+from utils.config.lookup import Kind
+from utils.config.places import Places
+from utils.config.schemas import misfit, schema_of
+from utils.config.signatures import parameters
 from utils.errors import ConfigError, shown
-from utils.frame import frame_mistakes, in_new_words, with_defaults
-from utils.lookup import Kind
 from utils.options import (
     LoaderOptions,
     ModelOptions,
@@ -18,9 +21,6 @@ from utils.options import (
     SchedulerOptions,
     TopOptions,
 )
-from utils.places import Places
-from utils.schemas import misfit, schema_of
-from utils.signatures import parameters
 
 RESERVED = ("epoch", "step", "loss", "lr", "grad_norm", "seconds", "items_per_second", "data_wait_share")
 NAMED = ("model", "dataset", "loss", "optimizer", "lr_scheduler", "trainer")

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from utils.config_files import MOST_DEPTH
+from utils.config.files import MOST_DEPTH
+from utils.config.numerals import number_in
 from utils.errors import ConfigError
-from utils.numerals import number_in
 
 MOST_NODES = 20_000  # after each alias has been replaced by what it stands for
 _WORDS = {"null": None, "~": None, "": None, "true": True, "false": False}

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from utils.config_files import read_config_file
+from utils.config.files import read_config_file
+from utils.config.numerals import number_in
+from utils.config.places import Place, Places
 from utils.errors import ConfigError, shown
 from utils.files import write_atomically
-from utils.numerals import number_in
 from utils.paths import shown_path
-from utils.places import Place, Places
 from utils.secrets import is_secret
 
 Config = dict[str, Any]

@@ -1,8 +1,8 @@
 """`--list SECTION`: the names that a section may have as its type, with their arguments."""
 
+from utils.config.lookup import KINDS, catalogue
+from utils.config.signatures import signature_text
 from utils.errors import UserError, closest
-from utils.lookup import KINDS, catalogue
-from utils.signatures import signature_text
 
 
 def listing(section: str) -> str:

@@ -15,8 +15,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, is_typeddict
 
+from utils.config.numerals import number_in
 from utils.errors import closest, shown
-from utils.numerals import number_in
 
 Schema = dict[str, Any]
 
@@ -35,7 +35,7 @@ _WORDS |= {"null": "null", "array": "a list", "object": "an object {...}"}
 def option(meaning: str, default: Any = MISSING, kind: str = "", **limits: Any) -> Any:
     """A field of a dataclass of options: what it means, and limits in the words of JSON schema (`minimum=1`).
 
-    `kind`: of the section that stands there, in the words of `utils.lookup.KINDS`.
+    `kind`: of the section that stands there, in the words of `utils.config.lookup.KINDS`.
     """
     return field(default=default, metadata={"meaning": meaning, "kind": kind, "limits": limits})
 

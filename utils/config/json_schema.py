@@ -1,19 +1,19 @@
-"""What a config may say, for editors and for readers: `python -m utils.config_schema` writes schema/config.schema.json
-and docs/config.md from the signatures and options that configs are checked against."""
+"""What a config may say, for editors and for readers: `python -m utils.config.json_schema` writes the files
+schema/config.schema.json and docs/config.md, from the signatures and options that configs are checked against."""
 
 import json
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from utils.config_docs import config_docs
+from utils.config.docs import config_docs
+from utils.config.frame import REQUIRED, SECTIONS
+from utils.config.lookup import KINDS, Kind, catalogue
+from utils.config.schemas import Schema, schemas_of_options
+from utils.config.signatures import own_parameters, schema_of_parameter, takes_more
 from utils.files import write_atomically
-from utils.frame import REQUIRED, SECTIONS
-from utils.lookup import KINDS, Kind, catalogue
 from utils.options import LoaderOptions, TopOptions
 from utils.paths import PROJECT_ROOT
-from utils.schemas import Schema, schemas_of_options
-from utils.signatures import own_parameters, schema_of_parameter, takes_more
 
 SCHEMA, DOCS = "schema/config.schema.json", "docs/config.md"
 OPTIONAL_LIBRARIES = ("torchmetrics",)  # are not in the schema, whether they are installed or not
@@ -62,7 +62,7 @@ def config_schema() -> Schema:
         _define(kind_name, definitions)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "$comment": f"Made by python -m utils.config_schema, with {versions()}.",
+        "$comment": f"Made by python -m utils.config.json_schema, with {versions()}.",
         "type": "object",
         "properties": properties,
         "additionalProperties": False,

@@ -5,16 +5,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from utils.frame import DEFAULTS, REQUIRED, SECTIONS
-from utils.lookup import KINDS, catalogue
+from utils.config.frame import DEFAULTS, REQUIRED, SECTIONS
+from utils.config.lookup import KINDS, catalogue
+from utils.config.schemas import Schema, described, schemas_of_options
+from utils.config.signatures import signature_text
 from utils.options import LoaderOptions, TopOptions
-from utils.schemas import Schema, described, schemas_of_options
-from utils.signatures import signature_text
 
 HEAD = """\
 # The config
 
-Made by `python -m utils.config_schema` from the code that checks configs; a test holds it current.
+Made by `python -m utils.config.json_schema` from the code that checks configs; a test holds it current.
 
 A config is JSON, or YAML with the same keys. `"$schema": "schema/config.schema.json"` lets an editor complete and
 underline. Every mistake is told at once, as `file:line: key: what was found. What to write.`, before anything is

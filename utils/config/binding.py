@@ -7,14 +7,14 @@ from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from utils.config import Config, below
+from utils.config.loading import Config, below
+from utils.config.lookup import KINDS, Kind, look_up
+from utils.config.places import Places
+from utils.config.schemas import Schema, converted, fits, misfit, schemas_of_options
+from utils.config.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 from utils.errors import ConfigError, UserError, closest, shown
 from utils.frames import own_line
-from utils.lookup import KINDS, Kind, look_up
-from utils.places import Places
-from utils.schemas import Schema, converted, fits, misfit, schemas_of_options
 from utils.secrets import REDACTED, redacted
-from utils.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 
 SECTION = '{"type": NAME, "args": {...}}'
 # What a constructor raises for a value that it cannot use; other errors are mistakes in its code.
