@@ -64,7 +64,10 @@ def _assign(config: Config, key: str, value: Any, shown: str, places: Places) ->
     for name in parents:
         if isinstance(holder, dict) and holder.get(name, _MISSING) in (_MISSING, None):
             holder[name] = {}
-        holder = _member(holder, name, shown)
+        inner = _member(holder, name, shown)
+        if isinstance(holder, list) and isinstance(inner, str):  # "accuracy" among the metrics
+            inner = holder[int(name)] = {"type": inner, "args": {}}
+        holder = inner
     if isinstance(holder, list):
         _member(holder, last, shown)
         holder[int(last)] = value
