@@ -12,6 +12,7 @@ from utils.errors import ConfigError
 
 EPOCH, STEP = "epoch", "step"
 MOST_TRIED = 1000
+ROUNDING = 1e-12  # a cosine may end a little below 0
 
 
 class LRSchedule:
@@ -39,7 +40,7 @@ class LRSchedule:
                     f"lr_scheduler.args.mode: {self.scheduler.mode!r}, but trainer.monitor is "
                     f'\'{monitor.mode} {monitor.name}\'. Write "mode": "{monitor.mode}".'
                 )
-        planned = epochs if self.interval == EPOCH else epochs * steps_per_epoch if steps_per_epoch else None
+        planned = self._planned(epochs, steps_per_epoch)
         for scheduler, steps in _steps_of_each(self.scheduler, planned) if planned else ():
             possible = getattr(scheduler, "total_steps", None)  # OneCycleLR raises past its end
             if possible and steps > possible:
@@ -48,22 +49,26 @@ class LRSchedule:
                     f"but the run steps it {steps} times, once each {self.interval}."
                 )
 
-    def try_out(self, epochs: int) -> None:
-        """Move as the run would, for so many epochs or the first of very many steps; nothing is put back here.
+    def _planned(self, epochs: int, steps_per_epoch: int | None) -> int | None:
+        """How often the run steps it; None where only the end tells."""
+        return epochs if self.interval == EPOCH else epochs * steps_per_epoch if steps_per_epoch else None
+
+    def try_out(self, epochs: int, steps_per_epoch: int | None) -> None:
+        """Move as the run would, or its first steps where they are very many; nothing is put back here.
 
         Raises:
             ConfigError: the scheduler fails on its way, or what it leads to is no learning rate.
         """
-        steps = min(epochs, MOST_TRIED) if self.interval == EPOCH else MOST_TRIED
+        steps = min(self._planned(epochs, steps_per_epoch) or 1, MOST_TRIED)
         number = 0
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                while self.scheduler is not None and number < min(steps, getattr(self.scheduler, "total_steps", steps)):
+                while self.scheduler is not None and number < steps:
                     number += 1
                     self._step(0.0)
                     rates = [float(group["lr"]) for group in self.scheduler.optimizer.param_groups]
-                    if wrong := [rate for rate in rates if not 0 <= rate < math.inf]:
+                    if wrong := [rate for rate in rates if not -ROUNDING <= rate < math.inf]:
                         raise ValueError(f"the learning rate is {wrong[0]:g}")
         except (ArithmeticError, ValueError, TypeError, LookupError, RuntimeError) as error:
             name, reason = type(self.scheduler).__name__, " ".join(f"{type(error).__name__}: {error}".split())

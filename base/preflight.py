@@ -34,15 +34,18 @@ def check_before_training(trainer: BaseTrainer) -> None:
         TypeError: a step returns something else than a `StepResult`.
     """
     _check_stateful(trainer)
-    options, batches = trainer.run.options, trainer.run.batches["train"]
     for schedule in trainer.parts(LRSchedule).values():
-        schedule.check(trainer.monitor, options.epochs, options.epoch_steps or batches.steps_per_pass())
+        schedule.check(trainer.monitor, trainer.run.options.epochs, _steps_per_epoch(trainer))
     rng = rng_state()
     names = {VALID + name for name in _names_in_validation(trainer)} | _names_in_training(trainer)
     set_rng_state(rng)
     if trainer.monitor.is_on and trainer.monitor.name not in names:
         missing, reason = trainer.monitor.name, "" if "valid" in trainer.run.batches else " There is no validation set."
         raise ConfigError(f"trainer.monitor: no value is named {missing!r}.{reason} {closest(missing, names)}")
+
+
+def _steps_per_epoch(trainer: BaseTrainer) -> int | None:
+    return trainer.run.options.epoch_steps or trainer.run.batches["train"].steps_per_pass()
 
 
 def _check_stateful(trainer: BaseTrainer) -> None:
@@ -70,7 +73,7 @@ def _names_in_training(trainer: BaseTrainer) -> set[str]:
     trainer.set_training(True)
     names = _names_of(trainer, trainer.train_step, "train")
     for schedule in trainer.parts(LRSchedule).values() if trainer.step == 0 else ():
-        schedule.try_out(trainer.run.options.epochs)
+        schedule.try_out(trainer.run.options.epochs, _steps_per_epoch(trainer))
     for name, part in stateful.items():
         part.load_state_dict(before[name])
     for optimizer in trainer.parts(Optimizer).values():

@@ -161,6 +161,14 @@ def test_links_lead_to_files():
         assert (ROOT / link).exists(), link
 
 
+def test_make_schema_writes_what_is_there(copy):
+    line = re.search(r"^schema:\n\t\$\(PYTHON\) (-m .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    (copy / "docs").mkdir()
+    done = run_python(*line.split(), cwd=copy)
+    assert done.returncode == 0 and (copy / "schema" / "config.schema.json").is_file()
+    assert (copy / "docs" / "config.md").read_text() == (ROOT / "docs" / "config.md").read_text()
+
+
 def test_make_faults_selects_what_it_says():
     line = re.search(r"^faults:\n\t\$\(PYTHON\) (-m pytest .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     done = run_python(*line.split(), "--collect-only")

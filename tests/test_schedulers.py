@@ -76,6 +76,18 @@ def test_what_would_fail_in_the_middle_is_refused_at_the_start(project, schedule
     assert project.refused_config(lr_scheduler=scheduler, trainer=trainer) == f"error: {message}\n"
 
 
+def test_a_cycle_that_ends_with_the_run_is_no_mistake_within_a_sequence_either(project):
+    """40 steps: 5 of warm-up, 35 of the cycle. Nothing is tried that the run does not do."""
+    cycle = {"type": "OneCycleLR", "args": {"max_lr": 0.01, "total_steps": 36}}
+    section = {"schedulers": [{"type": "ConstantLR"}, cycle], "milestones": [5]}
+    assert len(rates_of(project, {"type": "SequentialLR", "interval": "step", "args": section}, epochs=2)) == 2
+
+
+def test_a_cosine_that_ends_at_zero_is_no_mistake(project):
+    cosine = {"type": "CosineAnnealingLR", "interval": "step", "args": {"T_max": 7}}
+    assert min(rates_of(project, cosine)) >= 0
+
+
 def test_chained_schedulers(project):
     halves = {"type": "ExponentialLR", "args": {"gamma": 0.5}}
     rates = rates_of(project, {"type": "ChainedScheduler", "args": {"schedulers": [halves, halves]}}, epochs=2)

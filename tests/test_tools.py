@@ -140,6 +140,13 @@ def test_overfit_says_whether_it_came_near_zero(project):
     assert files(project) == set()
 
 
+@pytest.mark.parametrize("arguments", [["--overfit", "1"], ["--profile"], ["--check"]])
+def test_a_tool_refuses_what_a_run_refuses(project, arguments):
+    model = {"type": "LeNet", "args": {"num_classes": 3}}
+    assert "The first valid batch fails." in tool(project, *arguments, code=2, model=model, metrics=[])
+    assert files(project) == set()
+
+
 def test_fast_dev_run_leaves_nothing(project):
     assert tool(project, "--fast-dev-run").endswith("Fast dev run: every part works. What it wrote is deleted.\n")
     assert files(project) == set()

@@ -20,10 +20,14 @@ def told(error: BaseException, without: Sequence[Path] = (), most: int = 5) -> s
 
 def own_line(error: BaseException) -> str | None:
     """The innermost line in the project's own models, data and trainers, as `model/model.py:27`."""
-    ours = [PROJECT_ROOT / name for name in ("utils", "base", "train.py", "test.py")]
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        is_own = path.is_relative_to(PROJECT_ROOT) and "site-packages" not in path.parts
-        if is_own and not any(path.is_relative_to(folder) for folder in ours):
-            return f"{path.relative_to(PROJECT_ROOT).as_posix()}:{frame.lineno}"
-    return None
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [f"{path.relative_to(PROJECT_ROOT).as_posix()}:{line}" for path, line in frames if is_own(path)]
+    return own[-1] if own else None
+
+
+def is_own(path: Path) -> bool:
+    """Neither the run around the step, nor a library: the environment may lie in the project."""
+    if not path.is_relative_to(PROJECT_ROOT):
+        return False
+    parts = path.relative_to(PROJECT_ROOT).parts
+    return parts[0] not in ("base", "utils", "train.py", "test.py") and "site-packages" not in parts

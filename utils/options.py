@@ -16,7 +16,11 @@ Patterns = str | list[str]
 
 
 class _Checked:
-    """Refuses values that cannot be, all of them."""
+    """Options by name.
+
+    Raises:
+        ConfigError: values that cannot be, all of them.
+    """
 
     def __post_init__(self) -> None:
         mistakes = [
@@ -34,11 +38,7 @@ class _Checked:
 
 @dataclass(frozen=True)
 class TopOptions(_Checked):
-    """The keys at the top of a config that are no sections.
-
-    Raises:
-        ConfigError: values that cannot be, all of them.
-    """
+    """The keys at the top of a config that are no sections."""
 
     name: str = option("the run's name: its folder below `save_dir`")
     seed: int = option("the one seed of all randomness", 0, minimum=0)
@@ -53,11 +53,7 @@ class TopOptions(_Checked):
 
 @dataclass(frozen=True)
 class ModelOptions(_Checked):
-    """The keys of the `model` section beside `type` and `args`.
-
-    Raises:
-        ConfigError: values that cannot be, all of them.
-    """
+    """The keys of the `model` section beside `type` and `args`."""
 
     init: Callable[..., Any] | None = option(
         "a function of `torch.nn.init`, for the weight of every layer (norms and biases keep torch's)", None, "init"
@@ -76,11 +72,7 @@ class ModelOptions(_Checked):
 
 @dataclass(frozen=True)
 class OptimizerOptions(_Checked):
-    """The keys of the `optimizer` section beside `type` and `args`.
-
-    Raises:
-        ConfigError: values that cannot be, all of them.
-    """
+    """The keys of the `optimizer` section beside `type` and `args`."""
 
     groups: list[dict[str, Any]] | None = option(
         'parameters with arguments of their own, each `{"params": PATTERNS, ARGUMENT: VALUE}`; patterns as in '
@@ -91,33 +83,21 @@ class OptimizerOptions(_Checked):
 
 @dataclass(frozen=True)
 class SchedulerOptions(_Checked):
-    """The keys of the `lr_scheduler` section beside `type` and `args`.
-
-    Raises:
-        ConfigError: values that cannot be, all of them.
-    """
+    """The keys of the `lr_scheduler` section beside `type` and `args`."""
 
     interval: Literal["epoch", "step"] = option("whether it moves after each epoch or after each step", "epoch")
 
 
 @dataclass(frozen=True)
 class MetricOptions(_Checked):
-    """The keys of an entry of `metrics` beside `type` and `args`.
-
-    Raises:
-        ConfigError: values that cannot be, all of them.
-    """
+    """The keys of an entry of `metrics` beside `type` and `args`."""
 
     name: str | None = option("what the log calls it; null for the name of its class or function", None)
 
 
 @dataclass(frozen=True)
 class RunOptions(_Checked):
-    """The keys of the `trainer` section beside `type` and `args`.
-
-    Raises:
-        ConfigError: values that cannot be, all of them.
-    """
+    """The keys of the `trainer` section beside `type` and `args`."""
 
     epochs: int = option("how many epochs to train in all", minimum=1)
     epoch_steps: int | None = option("batches in an epoch; null for one pass over the training set", None, minimum=1)
@@ -168,11 +148,7 @@ class RunOptions(_Checked):
 
 @dataclass(frozen=True)
 class LoaderOptions(_Checked):
-    """The keys of the `data_loader` section.
-
-    Raises:
-        ConfigError: values that cannot be, all of them.
-    """
+    """The keys of the `data_loader` section."""
 
     batch_size: int | None = option(
         "samples in a batch; null only for an iterable data set that gives whole batches itself", None, minimum=1

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from utils.errors import RunError
-from utils.paths import PROJECT_ROOT, shown_path
+from utils.frames import is_own
+from utils.paths import shown_path
 
 _HEARD = r"\s*(Error detected in|Previous calculation was induced by)"
 _EXPLAINED = ("returned nan values", "modified by an inplace operation")
@@ -71,16 +72,8 @@ def _forward_calls(heard: list[Warning]) -> Iterator[str]:
     More than one where a gradient is itself computed from gradients."""
     for words, warning in zip(("Its forward call", *["which goes back to"] * len(heard)), heard, strict=False):
         frames = [(Path(file).resolve(), *others) for file, *others in _FRAME.findall(str(warning))]
-        own = [frame for frame in frames if _is_own(frame[0])]
+        own = [frame for frame in frames if is_own(frame[0])]
         outside_torch = [frame for frame in frames if not frame[0].is_relative_to(_TORCH)]
         for path, line, function, source in dict.fromkeys(own[-1:] + outside_torch[-1:]):
             yield f"{words}: {shown_path(path)}:{line} in {function}" + f": {source}" * bool(source)
             words = "in there"
-
-
-def _is_own(path: Path) -> bool:
-    """Neither the run around the step, nor a library: the environment may lie in the project."""
-    if not path.is_relative_to(PROJECT_ROOT):
-        return False
-    parts = path.relative_to(PROJECT_ROOT).parts
-    return parts[0] != "base" and "site-packages" not in parts

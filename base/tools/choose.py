@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from base.base_trainer import BaseTrainer
 
@@ -15,21 +16,23 @@ def tool_of(args: Namespace, runs_dir: Path) -> Callable[[BaseTrainer], None] | 
 
         return partial(replay, run=args.resume)
     if args.tool == "check":
-        return _check
+        from base.tools.check import check
+
+        return partial(_after_preflight, check)
     if args.tool == "profile":
         from base.tools.profile import profile
 
-        return partial(profile, folder=runs_dir / "profile")
+        return partial(_after_preflight, profile, folder=runs_dir / "profile")
     if args.overfit:
         from base.tools.overfit import overfit
 
-        return partial(overfit, count=args.overfit)
+        return partial(_after_preflight, overfit, count=args.overfit)
     return None
 
 
-def _check(trainer: BaseTrainer) -> None:
+def _after_preflight(tool: Callable[..., None], trainer: BaseTrainer, **options: Any) -> None:
+    """What a run refuses to start with, a tool does, too."""
     from base.preflight import check_before_training
-    from base.tools.check import check
 
     check_before_training(trainer)
-    check(trainer)
+    tool(trainer, **options)

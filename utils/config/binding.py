@@ -61,9 +61,8 @@ class Component:
 
     def _make(self, provided: dict[str, Any], *given: Any, **options: Any) -> Any:
         """One more object of a factory, with nested ones of its own."""
-        return self.target(
-            *given, **{name: _build_nested(value, provided) for name, value in self.args.items()} | options
-        )
+        args = {name: _build_nested(value, provided) for name, value in self.args.items()}
+        return self.target(*given, **args | options)
 
 
 def _put(config: Config, where: str, value: Any) -> None:
@@ -238,9 +237,8 @@ class Binder:
         choices = schema.get("anyOf", [schema])
         if kind_name and (nested := _as_section(value, choices)):
             return self.section(where, value, kind_name, is_nested=True, is_factory=nested == "factory")
-        for choice in (
-            sorted(choices, key=lambda choice: not fits(choice, value)) if kind_name or len(choices) == 1 else ()
-        ):
+        looked_into = choices if kind_name or len(choices) == 1 else []
+        for choice in sorted(looked_into, key=lambda choice: not fits(choice, value)):  # the one that was meant, first
             if (parts := _parts(choice, value)) is not None:
                 items = value.items() if isinstance(value, dict) else enumerate(value)
                 bound = {key: self._bound(f"{where}.{key}", item, parts[key], kind_name) for key, item in items}

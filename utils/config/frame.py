@@ -5,9 +5,10 @@ from typing import Any
 
 from utils.config.binding import Binder
 from utils.config.loading import Config
+from utils.config.lookup import KINDS
 from utils.config.places import Places
 from utils.errors import ConfigError, closest, shown
-from utils.options import LoaderOptions, ModelOptions, OptimizerOptions, RunOptions, SchedulerOptions, TopOptions
+from utils.options import LoaderOptions, RunOptions, TopOptions
 from utils.secrets import missing_secrets
 
 REQUIRED = ("name", "model", "dataset", "data_loader", "trainer")
@@ -74,12 +75,13 @@ def in_new_words(mistake: str) -> str:
 def with_defaults(config: Config) -> Config:
     """A copy that says what is left to defaults, too. Looks nothing up, so any config may come."""
     config = {key: value for key, value in (DEFAULTS | config).items() if key != "$schema"}
-    trainer = {"type": "Trainer", "args": {}} | _defaults_of(RunOptions)
-    others = {"model": ModelOptions, "optimizer": OptimizerOptions, "lr_scheduler": SchedulerOptions}
-    sections = {name: {"args": {}} | _defaults_of(options) for name, options in others.items()}
-    for name, defaults in (sections | {"trainer": trainer, "data_loader": _defaults_of(LoaderOptions)}).items():
+    defaults = {name: _defaults_of(kind.extras) for name, kind in KINDS.items() if kind.extras}
+    for name in ("model", "optimizer", "lr_scheduler", "trainer"):
+        kind_type = KINDS[name].default_type
+        defaults[name] |= {"args": {}} | ({"type": kind_type} if kind_type else {})
+    for name, own in (defaults | {"data_loader": _defaults_of(LoaderOptions)}).items():
         if isinstance(config.get(name), dict):
-            config[name] = config[name] | {key: value for key, value in defaults.items() if key not in config[name]}
+            config[name] = config[name] | {key: value for key, value in own.items() if key not in config[name]}
     return config
 
 

@@ -7,20 +7,12 @@ from typing import Any
 from utils.config.binding import Binder, Component
 from utils.config.frame import frame_mistakes, in_new_words, with_defaults
 from utils.config.loading import Config
-from utils.config.lookup import Kind
+from utils.config.lookup import KINDS, Kind
 from utils.config.places import Places
 from utils.config.schemas import misfit, schema_of
 from utils.config.signatures import parameters
 from utils.errors import ConfigError, shown
-from utils.options import (
-    LoaderOptions,
-    ModelOptions,
-    OptimizerOptions,
-    Patterns,
-    RunOptions,
-    SchedulerOptions,
-    TopOptions,
-)
+from utils.options import LoaderOptions, Patterns, RunOptions, TopOptions
 
 RESERVED = ("epoch", "step", "loss", "lr", "grad_norm", "seconds", "items_per_second", "data_wait_share")
 NAMED = ("model", "dataset", "loss", "optimizer", "lr_scheduler", "trainer")
@@ -73,8 +65,8 @@ def make_plan(config: Config, places: Places | None = None) -> Plan:
 
 def _nothing(name: str) -> Component:
     """What stands for a section that is left out: it builds None."""
-    extras = {"optimizer": OptimizerOptions(), "lr_scheduler": SchedulerOptions(), "model": ModelOptions()}
-    return Component(name, lambda: None, {}, _NO_KIND, extras.get(name))
+    options = KINDS[name].extras
+    return Component(name, lambda: None, {}, _NO_KIND, options() if options else None)
 
 
 def _bind_metrics(section: Any, binder: Binder) -> dict[str, Component]:
