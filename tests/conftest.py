@@ -20,6 +20,7 @@ from checking import build, look, look_with  # noqa: E402, F401 - fixtures
 import test as test_script  # noqa: E402
 import train as train_script  # noqa: E402
 import trainer.trainer  # noqa: E402
+from base.base_trainer import StepResult  # noqa: E402
 from utils.config.loading import load_config  # noqa: E402
 from utils.config.plan import make_plan  # noqa: E402
 from utils.device import Devices  # noqa: E402
@@ -225,6 +226,27 @@ class Interrupting(trainer.trainer.Trainer):
         has_begun = hasattr(self, "_checkpoints")  # not in the trial step before the run
         if has_begun and step == self.stop_at and in_validation == self.in_validation:
             os.kill(os.getpid(), self.signal)
+
+
+class Scaling(Interrupting):
+    """Scales the loss, and doubles the scale every third step."""
+
+    def __init__(self, **parts):
+        super().__init__(**parts)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=3)
+
+    def train_step(self, batch):
+        self.interrupt(self.step + 1, in_validation=False)
+        inputs, targets = batch
+        self.optimizer.zero_grad()
+        loss = self.loss_fn(self.forward(inputs), targets)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return StepResult({"loss": loss, "scale": torch.tensor(self.scaler.get_scale())}, len(targets))
+
+    def stateful(self):
+        return super().stateful() | {"scaler": self.scaler}
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from conftest import assert_same
+from conftest import Scaling, assert_same
 from torch import nn
 from torch.nn import functional as F
 
@@ -141,24 +141,6 @@ class ZeroedAtTheEnd(NeverZeroed):
         self.optimizer.zero_grad(set_to_none=False)
 
 
-class Scaled(Stepping):
-    def __init__(self, **parts):
-        super().__init__(**parts)
-        self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-
-    def train_step(self, batch):
-        inputs, targets = batch
-        self.optimizer.zero_grad()
-        loss = self.loss_fn(self.forward(inputs), targets)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return StepResult({"loss": loss}, len(targets))
-
-    def stateful(self):
-        return super().stateful() | {"scaler": self.scaler}
-
-
 class WithClosure(Stepping):
     def train_step(self, batch):
         inputs, targets = batch
@@ -174,7 +156,7 @@ class WithClosure(Stepping):
 
 @pytest.mark.parametrize(
     ("trainer_class", "optimizer"),
-    [(ZeroedAtTheEnd, "Adam"), (Scaled, "Adam"), (WithClosure, "LBFGS"), (Stepping, SGD)],
+    [(ZeroedAtTheEnd, "Adam"), (Scaling, "Adam"), (WithClosure, "LBFGS"), (Stepping, SGD)],
 )
 def test_other_ways_to_clear_them_are_none(look_with, trainer_class, optimizer):
     rows, problems = look_with(trainer_class, optimizer=optimizer, metrics=[], lr_scheduler=None)

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from conftest import EPOCHS, STEPS, Interrupting
+from conftest import EPOCHS, STEPS, Interrupting, Scaling
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import IterableDataset, get_worker_info
@@ -96,27 +96,6 @@ class Averaging(Interrupting):
 
 def test_with_a_moving_average_of_the_weights(run_with_stops):
     run_with_stops(3, 7, trainer_class=Averaging, metrics=[])
-
-
-class Scaling(Interrupting):
-    """Scales the loss, and doubles the scale every third step."""
-
-    def __init__(self, **parts):
-        super().__init__(**parts)
-        self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=3)
-
-    def train_step(self, batch):
-        self.interrupt(self.step + 1, in_validation=False)
-        inputs, targets = batch
-        self.optimizer.zero_grad()
-        loss = self.loss_fn(self.forward(inputs), targets)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return StepResult({"loss": loss, "scale": torch.tensor(self.scaler.get_scale())}, len(targets))
-
-    def stateful(self):
-        return super().stateful() | {"scaler": self.scaler}
 
 
 def test_with_a_scaler_of_gradients(run_with_stops):
