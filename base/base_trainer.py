@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from base.checkpoints import Checkpoints
 from base.epoch_so_far import EpochSoFar, epoch_so_far
 from base.finite import FiniteWatch, NonFinite
-from base.lr_schedule import LRSchedule
+from base.lr_schedule import LRSchedule, learning_rates
 from base.memory import explain_memory
 from base.monitor import Monitor
 from base.run import Run
@@ -220,6 +220,7 @@ class BaseTrainer(ABC):
             seed_everything(seed, "epoch", self.epoch)
             self._so_far = EpochSoFar(self.learning_rates())
         trained, progress = self._train_phase(self._so_far)
+        self.run.batches["train"].advise(progress.wait_seconds, progress.seconds)
         seed_everything(seed, "after training", self.epoch)  # so that a stop from here on resumes here
         options = self.run.options
         validated = self.evaluate("valid", options.valid_steps) if "valid" in self.run.batches else {}
@@ -251,10 +252,11 @@ class BaseTrainer(ABC):
             self.step += 1
             so_far.steps += 1
             when = {"step": self.step, "epoch": self.epoch, "batch": so_far.steps, "learning_rates": rates}
-            self.watch.update(when, list(result.means), so_far.means.update(result))
+            names, values = list(result.means), so_far.means.update(result)
+            self.watch.update(when, names, values)
             progress.update(result.count)
             if self.step % options.log_steps == 0:
-                self._log_step(result, progress)
+                self._log_step(names, values, progress)
             for schedule in schedules:
                 schedule.on_step()
             self._checkpoints.end_step(self._good_state, self.step)
@@ -270,13 +272,11 @@ class BaseTrainer(ABC):
         self.watch.check_parameters(self.parts(nn.Module), {"step": self.step, "epoch": self.epoch})
         return self.state_dict()
 
-    def _log_step(self, result: StepResult, progress: Progress) -> None:
-        self.watch.check()
-        values = {name: value.item() for name, value in result.means.items()}  # waits for the device
-        rates = self.learning_rates()
-        first_mean = next(iter(values))
-        progress.show(**{first_mean: values[first_mean]}, **rates)
-        self.writers.step(values | rates, self.step)
+    def _log_step(self, names: list[str], values: Tensor, progress: Progress) -> None:
+        self.watch.check()  # waits for the device, and so does the next line; no other step does
+        means, rates = dict(zip(names, values.tolist(), strict=True)), self.learning_rates()
+        progress.show(**{names[0]: means[names[0]]}, **rates)
+        self.writers.step(means | rates, self.step)
 
     def _write_matrices(self, values: dict[str, Any], phase: str) -> dict[str, float]:
         for name, value in values.items():
@@ -290,10 +290,5 @@ class BaseTrainer(ABC):
 
     @final
     def learning_rates(self) -> dict[str, float]:
-        """`lr` for the first group of `optimizer`; `lr_NAME`, `lr_NAME_1` for other optimizers and groups."""
-        rates = {}
-        for name, optimizer in self.parts(Optimizer).items():
-            for i, group in enumerate(optimizer.param_groups):
-                parts = ["lr", *([name] if name != "optimizer" else []), *([str(i)] if i else [])]
-                rates["_".join(parts)] = float(group["lr"])
-        return rates
+        """Those of every group of every optimizer, by name."""
+        return learning_rates(self.parts(Optimizer))

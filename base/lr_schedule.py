@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from base.monitor import Monitor
@@ -104,3 +105,13 @@ def _steps_of_each(scheduler: Any, steps: int) -> Iterator[tuple[Any, int]]:
     starts = [0, *scheduler._milestones, steps] if isinstance(scheduler, SequentialLR) else []
     for i, inner in enumerate(getattr(scheduler, "_schedulers", ())):
         yield from _steps_of_each(inner, min(starts[i + 1], steps) - starts[i] if starts else steps)
+
+
+def learning_rates(optimizers: dict[str, Optimizer]) -> dict[str, float]:
+    """`lr` for the first group of `optimizer`; `lr_NAME`, `lr_NAME_1` for other optimizers and groups."""
+    rates = {}
+    for name, optimizer in optimizers.items():
+        for i, group in enumerate(optimizer.param_groups):
+            parts = ["lr", *([name] if name != "optimizer" else []), *([str(i)] if i else [])]
+            rates["_".join(parts)] = float(group["lr"])
+    return rates

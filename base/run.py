@@ -25,6 +25,9 @@ class Batches(Protocol):
     def trial(self) -> Any:
         """A batch to try a step on; the position stays."""
 
+    def advise(self, wait_seconds: float, seconds: float) -> None:
+        """Say what would help where the steps of the last pass waited much for their batches."""
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...

@@ -43,7 +43,9 @@ class UInt8Images(BaseDataset):
         return images[0], targets[0]
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return apply_to_batch(self.transforms, self.images[indices]), self.targets[indices]
+        index = torch.tensor(indices, dtype=torch.int64)  # index_select: ten times as fast as [indices]
+        images, targets = self.images.index_select(0, index), self.targets.index_select(0, index)
+        return apply_to_batch(self.transforms, images), targets
 
 
 class Digits(UInt8Images):

@@ -17,6 +17,8 @@ from torch.utils.data import (
     default_collate,
 )
 
+from data_loader.advice import advise
+from data_loader.defaults import fitted
 from data_loader.repeatable import Fetcher, Order, Reader, isolated
 from data_loader.workers import POLL_SECONDS, batches_of
 from utils.errors import BatchError, ConfigError
@@ -25,29 +27,33 @@ from utils.seed import derived_seed
 from utils.signals import ignore_stop_signals
 
 log = logging.getLogger(__name__)
+_CPU = torch.device("cpu")
 WORKER_SECONDS = 600.0  # that a worker may take for a batch
 
 
 def make_batches_of_splits(
-    datasets: Mapping[str, Dataset[Any]], seed: int, options: LoaderOptions
+    datasets: Mapping[str, Dataset[Any]], seed: int, options: LoaderOptions, device: torch.device
 ) -> dict[str, "Batches"]:
-    """The batches of each split that has samples; "train" must have some."""
+    """The batches of each split that has samples, for a model on `device`; "train" must have some."""
     return {
-        split: make_batches(dataset, split, seed, options)
+        split: make_batches(dataset, split, seed, options, device)
         for split, dataset in datasets.items()
         if split == "train" or not isinstance(dataset, Sized) or len(dataset)
     }
 
 
-def make_batches(dataset: Dataset[Any], split: str, seed: int, options: LoaderOptions) -> "Batches":
-    """The batches of a split. The data set may bring `collate(samples)`, and `__getitems__(indices)` for whole batches.
+def make_batches(
+    dataset: Dataset[Any], split: str, seed: int, options: LoaderOptions, device: torch.device = _CPU
+) -> "Batches":
+    """The batches of a split, for a model on `device`. The data set may bring `collate(samples)`, and
+    `__getitems__(indices)` for whole batches.
 
     Raises:
         ConfigError: options that do not suit the data set, or leave no batch.
     """
     make = _iterable_batches if isinstance(dataset, IterableDataset) else _indexed_batches
     try:
-        return make(dataset, split, f"{seed}/{split}", options)
+        return make(dataset, split, f"{seed}/{split}", fitted(options, dataset, device))
     except (ValueError, AssertionError, OverflowError) as error:  # torch uses all for values that cannot be
         raise ConfigError(f"data_loader: {error}.") from error
 
@@ -105,7 +111,7 @@ def _for_torch(options: LoaderOptions) -> dict[str, Any]:
     """The arguments that torch's DataLoader gets whatever the data set."""
     return {
         "num_workers": options.num_workers,
-        "pin_memory": torch.cuda.is_available() if options.pin_memory is None else options.pin_memory,
+        "pin_memory": options.pin_memory,
         "prefetch_factor": options.prefetch_factor,
         "persistent_workers": options.persistent_workers,
         "timeout": POLL_SECONDS if options.num_workers else 0,
@@ -138,6 +144,7 @@ class Batches:
         self._advances = split == "train"
         self._passes = self._taken = 0
         self._iterator: Iterator[Any] | None = None
+        self._has_advised = False
 
     @property
     def dataset(self) -> Any:
@@ -177,6 +184,11 @@ class Batches:
     def state_dict(self) -> dict[str, Any]:
         workers = self._loader.num_workers if self._order is None else None  # who deal a stream out among themselves
         return {"passes": self._passes, "taken": self._taken, "samples": self._samples, "workers": workers}
+
+    def advise(self, wait_seconds: float, seconds: float) -> None:
+        """Say, once, what would help where the steps of the last pass waited much for their batches."""
+        if not self._has_advised:
+            self._has_advised = advise(self.dataset, self._loader.num_workers, wait_seconds, seconds)
 
     def trial(self) -> Any:
         """The first batch of the pass, to try a step on; the position stays."""

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from utils.batch import tensors
 from utils.frames import told
-from utils.seed import derived_seed, seeded
+from utils.seed import cpu_rng_state, derived_seed, seeded, set_cpu_rng_state
 
 Position = tuple[str, list[int]]  # the seed of a batch, and the indices of its samples
 
@@ -144,11 +144,14 @@ def described(error: BaseException) -> str:
 
 def isolated(iterator: Iterator[Any], seed: str) -> Iterator[Any]:
     """The same items, drawn with generators of their own, so that they do not depend on what else draws numbers."""
-    generators = seeded(seed)
+    inside = None
     while True:
-        with generators:
+        with seeded(seed):
+            if inside is not None:
+                set_cpu_rng_state(inside)
             try:
                 item = next(iterator)
             except StopIteration:
                 return
+            inside = cpu_rng_state()
         yield item

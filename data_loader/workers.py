@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from data_loader.repeatable import Failure, described
 from utils.errors import BatchError, Stopped
+from utils.seed import drop_spare_normal
 from utils.signals import raise_if_asked
 
 POLL_SECONDS = 1.0  # between two looks at the signals while a batch does not come
@@ -66,6 +67,7 @@ def _explained(
             raise BatchError(f"{where}, batch {number}: {reason}") from error
         if isinstance(batch, Failure):
             raise BatchError(f"{where}, batch {number}: {batch.message}")
+        drop_spare_normal()
         yield batch
 
 

@@ -24,7 +24,8 @@ class RunningMeans:
     """
 
     def __init__(self) -> None:
-        self._totals: dict[tuple[str, ...], Tensor] = {}  # names -> their sums, and last the count
+        self._sums: dict[tuple[str, ...], Tensor] = {}  # of means that come together, by their names
+        self._counts: dict[tuple[str, ...], int] = {}  # their items; the device need not know
 
     @torch.no_grad()
     def update(self, result: StepResult) -> Tensor:
@@ -41,20 +42,21 @@ class RunningMeans:
             raise
         if values.dim() != 1:
             _explain(result.means)
-        if names not in self._totals:
-            self._totals[names] = torch.zeros(len(names) + 1, dtype=_dtype_on(values.device), device=values.device)
-        totals = self._totals[names]
-        if totals.device != values.device:  # loaded from a checkpoint
-            totals = self._totals[names] = totals.to("cpu", _dtype_on(values.device)).to(values.device)
-        totals[:-1].add_(values, alpha=result.count)
-        totals[-1].add_(result.count)
+        sums = self._sums.get(names)
+        if sums is None:
+            sums = self._sums[names] = torch.zeros(len(names), dtype=_dtype_on(values.device), device=values.device)
+            self._counts[names] = 0
+        elif sums.device != values.device:  # loaded from a checkpoint
+            sums = self._sums[names] = sums.to("cpu", _dtype_on(values.device)).to(values.device)
+        sums.add_(values, alpha=result.count)
+        self._counts[names] += result.count
         return values
 
     def compute(self) -> dict[str, float]:
         """The means over all items of all ranks. Syncs with the device."""
         sums: dict[str, float] = {}
         counts: dict[str, float] = {}
-        for names, totals in self._totals.items():
+        for names, totals in self._totals():
             *values, count = distributed.sum_over_ranks(totals).tolist()
             for name, value in zip(names, values, strict=True):
                 sums[name] = sums.get(name, 0.0) + value
@@ -62,11 +64,18 @@ class RunningMeans:
         return {name: sums[name] / counts[name] for name in sums}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"totals": [(list(names), totals) for names, totals in self._totals.items()]}
+        return {"totals": [(list(names), totals) for names, totals in self._totals()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on adding to what was saved."""
-        self._totals = {tuple(names): totals for names, totals in state["totals"]}
+        self._sums = {tuple(names): totals[:-1].clone() for names, totals in state["totals"]}
+        self._counts = {tuple(names): int(totals[-1]) for names, totals in state["totals"]}
+
+    def _totals(self) -> list[tuple[tuple[str, ...], Tensor]]:
+        """Names, and their sums with the count last."""
+        return [
+            (names, torch.cat([sums, sums.new_tensor([self._counts[names]])])) for names, sums in self._sums.items()
+        ]
 
 
 def _dtype_on(device: torch.device) -> torch.dtype:

@@ -14,7 +14,8 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Iterates over batches and measures. After the loop: `seconds`, `items_per_second`, `data_wait_share`.
+    """Iterates over batches and measures. After the loop: `seconds`, `wait_seconds` without a batch, and what
+    follows from them.
 
     `done`: how many of the `total` batches an earlier start has had.
     """
@@ -30,18 +31,18 @@ class Progress:
         self._done = done
         self._values = ""
         self._steps = self._items = 0
-        self._wait_seconds = self.seconds = 0.0
+        self.wait_seconds = self.seconds = 0.0
 
     def __iter__(self) -> Iterator[Any]:
         start = self._next_line = asked = time.perf_counter()
         self._next_line += SECONDS_BETWEEN_LINES
         try:
             for batch in self._batches:
-                self._wait_seconds += time.perf_counter() - asked
+                self.wait_seconds += time.perf_counter() - asked
                 yield batch
                 asked = time.perf_counter()
                 self.seconds = asked - start
-            self._wait_seconds += time.perf_counter() - asked
+            self.wait_seconds += time.perf_counter() - asked
         finally:
             self.seconds = time.perf_counter() - start
             self._bar.close()
@@ -68,7 +69,7 @@ class Progress:
     @property
     def data_wait_share(self) -> float:
         """The part of the time, 0 to 1, in which the step had no batch."""
-        return self._wait_seconds / self.seconds if self.seconds > 0 else 0.0
+        return self.wait_seconds / self.seconds if self.seconds > 0 else 0.0
 
     def _line(self) -> str:
         total = f"/{self._total}" if self._total else ""

@@ -29,7 +29,7 @@ class ConfusionMatrix:
     def update(self, output: Tensor, target: Tensor) -> None:
         pairs = target * self.num_classes + output.argmax(dim=1)
         self.counts = self.counts.to(target.device)
-        self.counts += pairs.bincount(minlength=self.num_classes**2).view_as(self.counts)
+        self.counts.view(-1).scatter_add_(0, pairs, torch.ones_like(pairs))  # bincount would wait for the device
 
     def compute(self) -> Tensor:
         return self.counts

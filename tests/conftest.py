@@ -83,10 +83,10 @@ class Project:
         assert code == 0, out + err
         return self.run_dirs()[-1]
 
-    def trainer(self, **sections):
+    def trainer(self, devices=None, **sections):
         """A trainer as the command makes it, before its run."""
         plan = make_plan(load_config(self.write_config(**sections)))
-        return train_script.build_trainer(plan, Devices(), ["train", "valid"])
+        return train_script.build_trainer(plan, devices or Devices(), ["train", "valid"])
 
     def resume(self, run, *arguments):
         """Continue a run that must end well; its output."""

@@ -1,16 +1,15 @@
 """The supervised step. Start yours here: copy this class, change the step."""
 
 from collections.abc import Callable
-from math import inf
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from base.base_trainer import BaseTrainer, StepResult
 from base.lr_schedule import LRSchedule
 from base.run import Run
+from trainer.gradients import clip_gradients
 from trainer.preview import Preview
 from utils.batch import batch_size
 from utils.checkpoint import Stateful
@@ -42,7 +41,7 @@ class Trainer(BaseTrainer):
         self.loss_fn = loss_fn
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        self.max_grad_norm = inf if max_grad_norm is None else max_grad_norm
+        self.max_grad_norm = max_grad_norm
         self.preview = Preview()
 
     def train_step(self, batch: tuple[Any, Any]) -> StepResult:
@@ -51,7 +50,7 @@ class Trainer(BaseTrainer):
         outputs = self.forward(inputs)
         loss = self.loss_fn(outputs, targets)
         loss.backward()
-        grad_norm = clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        grad_norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
         self.optimizer.step()
         return StepResult({"loss": loss, "grad_norm": grad_norm, **self.metrics(outputs, targets)}, batch_size(targets))
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from utils.batch import move
+from utils.cores import fit_threads
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -31,10 +32,12 @@ class Devices:
 
 def select_devices(n_gpu: int, option: str | None = None) -> Devices:
     """`option` (from `-d`: cpu, cuda, mps, or GPU numbers such as 0,1) decides; else `n_gpu`, as far as there are any.
+    Of the CPU, no more cores are used than this process may have.
 
     Raises:
         UserError: a device was asked for by name that this machine does not have.
     """
+    fit_threads()
     if option is not None:
         return _named_devices(option)
     found = torch.cuda.device_count()

@@ -167,12 +167,20 @@ class LoaderOptions(_Checked):
     batch_sampler: Callable[..., Any] | None = option(
         "as `sampler`, but gives the indices of whole batches", None, "sampler"
     )
-    num_workers: int = option("processes that load batches; 0: the training's own", 0, minimum=0, maximum=512)
-    pin_memory: bool | None = option("null: where there is a GPU", None)
+    num_workers: int | None = option(
+        "processes that load batches; 0: the training's own; null: none on the CPU, up to 4 beside a GPU, and none for "
+        "an iterable data set",
+        None,
+        minimum=0,
+        maximum=512,
+    )
+    pin_memory: bool | None = option("null: where the run uses a GPU", None)
     prefetch_factor: int | None = option(
         "batches that a worker loads ahead; null for torch's 2", None, minimum=1, maximum=1024
     )
-    persistent_workers: bool = option("whether workers live on from epoch to epoch", False)
+    persistent_workers: bool | None = option(
+        "whether workers live on from epoch to epoch; null: yes, but for an iterable data set", None
+    )
     timeout: float | None = option(
         "seconds to wait for a batch from workers; null for ten minutes, 0 for ever", None, minimum=0
     )
@@ -184,7 +192,7 @@ class LoaderOptions(_Checked):
         chosen = [name for name in ("shuffle", "sampler", "batch_sampler") if getattr(self, name)]
         chosen += ["drop_last"] if self.drop_last and self.batch_sampler else []
         mistakes = [f"{chosen[-1]}: excludes {', '.join(chosen[:-1])}. Leave one out."] if len(chosen) > 1 else []
-        if self.timeout and not self.num_workers:
+        if self.timeout and self.num_workers == 0:
             mistakes.append(f"timeout: found {self.timeout}, but no workers to wait for. Leave it out.")
         return mistakes
 

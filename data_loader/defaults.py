@@ -1,0 +1,32 @@
+"""What a loader does where the config leaves it to the machine. The figures behind it are in docs/performance.md."""
+
+from dataclasses import replace
+
+import torch
+from torch.utils.data import Dataset, IterableDataset
+
+from utils.cores import available_cores
+from utils.options import LoaderOptions
+
+MOST_WORKERS = 4  # for one GPU; what takes more than that is for its user to say
+
+
+def fitted(options: LoaderOptions, dataset: Dataset, device: torch.device) -> LoaderOptions:
+    """The options with every null decided.
+
+    On the CPU, no workers: they take the cores from the model. Beside a GPU, as many as there are cores to spare: they
+    make batches while it computes, and live on from epoch to epoch, since starting them costs more than a small epoch.
+    A stream is never shared out among workers unasked: it would be read in another order on another machine.
+    """
+    is_stream, is_gpu = isinstance(dataset, IterableDataset), device.type == "cuda"
+    workers, is_pinned, persist = options.num_workers, options.pin_memory, options.persistent_workers
+    if workers is None:
+        workers = min(MOST_WORKERS, available_cores() - 1) if is_gpu and not is_stream else 0
+        if workers == 0:  # what is said about workers is for machines that get some
+            options, persist = replace(options, prefetch_factor=None, timeout=None), False
+    return replace(
+        options,
+        num_workers=workers,
+        pin_memory=is_gpu if is_pinned is None else is_pinned,
+        persistent_workers=workers > 0 and not is_stream if persist is None else persist,
+    )
