@@ -50,9 +50,9 @@ class Linear(nn.Module):
 
 @dataclass(frozen=True)
 class Workload:
-    """`model`, `transforms`: as a config says them. `samples`: in the training set. `epoch_steps`: None for a pass.
+    """`model`, `transforms`: as a config says them. `samples`: in the training set.
 
-    `epochs`: the first of them warms up, and is not measured.
+    `epochs`: the first of them warms up, and is not measured. `reports_grad_norm`: so does the bare loop.
     """
 
     model: str
@@ -65,6 +65,7 @@ class Workload:
     optimizer: dict[str, Any]
     epochs: int
     loss: str = "nll_loss"
+    reports_grad_norm: bool = False
 
     def config(self, name: str, save_dir: str, **optimizer_args: Any) -> dict[str, Any]:
         """A config of the template: metrics each step, TensorBoard, a checkpoint an epoch."""
@@ -150,22 +151,22 @@ WORKLOADS = {
         model="benchmarks.workloads.LeNet",
         dataset={"type": "FashionMNIST", "args": {"valid_size": 6000}},
         mean=[0.286], std=[0.353], transforms=[],
-        samples=54_000, batch_size=128, epochs=3,
+        samples=54_000, batch_size=128, epochs=2,
         optimizer={"type": "Adam", "args": {"lr": 0.001, "amsgrad": True}},
     ),
     "linear": Workload(
         model="benchmarks.workloads.Linear",
         dataset={"type": "FashionMNIST", "args": {"valid_size": 6000}},
         mean=[0.286], std=[0.353], transforms=[],
-        samples=54_000, batch_size=128, epochs=4,
+        samples=54_000, batch_size=128, epochs=10, reports_grad_norm=True,
         optimizer={"type": "Adam", "args": {"lr": 0.001}},
     ),
     "resnet": Workload(
         model="model.resnet.SmallImageResNet18",
-        dataset={"type": "benchmarks.workloads.Noise", "args": {"samples": 512, "size": 32, "channels": 3}},
+        dataset={"type": "benchmarks.workloads.Noise", "args": {"samples": 320, "size": 32, "channels": 3}},
         mean=[0.491, 0.482, 0.447], std=[0.247, 0.243, 0.262],
         transforms=[{"type": "RandomShift", "args": {"padding": 4}}, {"type": "RandomFlip"}],
-        samples=512, batch_size=64, epochs=3, loss="cross_entropy",
+        samples=320, batch_size=32, epochs=2, loss="cross_entropy",
         optimizer={"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}},
     ),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from data_loader.repeatable import Failure, described
+from data_loader.repeatable import Failure, Order, described
 from utils.errors import BatchError, Stopped
 from utils.seed import drop_spare_normal
 from utils.signals import raise_if_asked
@@ -41,6 +41,8 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
 def _opened(loader: DataLoader[Any]) -> Iterator[Any]:
     """`iter(loader)`, without the handler by which torch raises in the middle of a step when a worker dies: it is
     noticed in any case when its batch is asked for, between two steps, where the run can be saved."""
+    if isinstance(loader.sampler, Order) and not loader.num_workers and not loader.pin_memory:
+        return map(loader.dataset.__getitem__, loader.sampler)  # all that is left to do
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         return iter(loader)
     handler = signal.getsignal(signal.SIGCHLD)

@@ -249,14 +249,20 @@ def test_torchs_own_data_sets(dataset):
         ({"batch_size": "64"}, "batch_size: found '64'. Write a whole number of at least 1 or null, without quotes."),
         (
             {"batch_size": 4, "num_workers": -1},
-            "num_workers: found -1. Write a whole number from 0 to 512.",
+            "num_workers: found -1. Write a whole number from 0 to 512 or null.",
         ),
         ({"batch_size": 4, "shuffle": "no"}, "shuffle: found 'no'. Write true or false or null."),
         ({}, "data_loader.batch_size: missing. Write how many samples make a batch."),
         ({"batch_size": 20, "drop_last": True}, "data_loader: 10 training samples give no batch of 20."),
-        ({"batch_size": 4, "prefetch_factor": 2}, "data_loader: prefetch_factor option could only be specified"),
+        (
+            {"batch_size": 4, "num_workers": 0, "prefetch_factor": 2},
+            "data_loader: prefetch_factor option could only be specified",
+        ),
         ({"batch_size": 4, "sampler": 3}, "sampler: found 3."),
-        ({"batch_size": 4, "timeout": 10}, "timeout: found 10, but no workers to wait for. Leave it out."),
+        (
+            {"batch_size": 4, "num_workers": 0, "timeout": 10},
+            "timeout: found 10, but no workers to wait for. Leave it out.",
+        ),
         ({"batch_size": 4, "prefetch_factor": "2"}, "prefetch_factor: found '2'. Write a whole number"),
         ({"batch_size": 4, "shuffle": True, "sampler": len}, "sampler: excludes shuffle. Leave one out."),
         (

@@ -129,7 +129,7 @@ def test_the_learning_rate_is_that_of_the_config_and_no_schedule_moves_it(projec
 
 
 def test_no_worker_is_left(project):
-    built = project.trainer(data_loader={"batch_size": 64, "num_workers": 1})
+    built = project.trainer(data_loader={"batch_size": 64, "num_workers": 1, "persistent_workers": False})
     failure(built, most_steps=1)
     assert not multiprocessing.active_children()
 

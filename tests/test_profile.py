@@ -61,7 +61,7 @@ def test_the_screen_says_what_takes_the_longest_and_the_trace_everything(project
     ],
 )
 def test_no_more_than_an_epoch_and_no_worker_is_left(project, settings, loader, steps):
-    built = project.trainer(trainer=settings, data_loader=loader)
+    built = project.trainer(trainer=settings, data_loader=loader | {"persistent_workers": False})
     profile(built, project.folder / "profile")
     found = events(project.folder / "profile")
     assert found["load batch"] == found["train_step"] == built.step - min(3, built.step - 1) == steps

@@ -21,6 +21,7 @@ def endless(project):
 
     def start(workers=0, context=None, **options):
         loader = {"batch_size": 2, "num_workers": workers, "multiprocessing_context": context}
+        loader["persistent_workers"] = False  # so that there are no others from the validation
         process = start_training("-c", project.write_config(trainer=ENDLESS, data_loader=loader), **options)
         processes.append(process)
         wait_for(lambda: list(project.folder.rglob("checkpoint-step20.pth")) or process.poll(), "a checkpoint")

@@ -33,7 +33,7 @@ def test_the_run_equals_a_loop_written_by_hand(project):
     run = project.train(lr_scheduler=None)
     seed_everything(0)
     network = LeNet(10, channels=(4, 8), hidden=16)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.001, fused=True)
     batches = make_batches(Digits("train"), "train", 0, LoaderOptions(batch_size=64))
     for epoch in (1, 2):
         seed_everything(0, "epoch", epoch)
