@@ -2,20 +2,26 @@
 
 import json
 import logging
+import sys
 import threading
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
-from logger.pictures import matrix_picture
-from logger.tables import VALID, is_learned
-from logger.writers import Writer
+# TensorBoard's own switch: else it imports TensorFlow where that is installed, for seconds, and uses none of it.
+sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+
+from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: E402
+from torch.utils.tensorboard import SummaryWriter  # noqa: E402
+from torch.utils.tensorboard.summary import hparams  # noqa: E402
+
+from logger.pictures import matrix_picture  # noqa: E402
+from logger.tables import VALID, is_learned  # noqa: E402
+from logger.writers import Writer  # noqa: E402
 
 log = logging.getLogger(__name__)
 
