@@ -1,12 +1,11 @@
-"""The floors and the template, each in a process of its own: `python benchmarks/contenders.py NAME WORKLOAD OUT`.
+"""The floors and the template: `python benchmarks/contenders.py NAME WORKLOAD PAGE` trains until it is stopped.
 
-Writes the seconds of each epoch's train phase, and the mean loss of the last one, as JSON.
+PAGE is the file in which a `Meter` tells how far it is. Each contender has a process of its own.
 """
 
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from torch.nn.utils import get_total_norm  # noqa: E402
 
+from benchmarks.measure import FLOOR, Meter  # noqa: E402
 from benchmarks.peers import PEERS  # noqa: E402
 from benchmarks.workloads import WORKLOADS, Workload  # noqa: E402
 
-Measured = tuple[list[float], float]
+Train = Callable[[Workload, Path, Any], None]
 
 
-def bare(workload: Workload, folder: Path, **optimizer_args: Any) -> Measured:
+def bare(workload: Workload, folder: Path, meter: Any, **optimizer_args: Any) -> None:
     """The floor: normalised float tensors in memory, sliced; the loop in which nothing can be left out.
 
     Where the model is next to nothing it computes what the template reports besides, the norm of the gradients.
@@ -32,9 +32,9 @@ def bare(workload: Workload, folder: Path, **optimizer_args: Any) -> Measured:
     model = workload.make_model().train()
     optimizer = workload.make_optimizer(model, **optimizer_args)
     torch.manual_seed(1)
-    seconds = []
     for _ in range(workload.epochs):
-        start, total, sums = time.perf_counter(), 0.0, dict.fromkeys(("accuracy", "top_k_accuracy"), 0.0)
+        meter.start_epoch()
+        total, sums = 0.0, dict.fromkeys(("accuracy", "top_k_accuracy"), 0.0)
         order = torch.randperm(len(inputs))
         for first in range(0, len(order), workload.batch_size):
             chosen = order[first : first + workload.batch_size]
@@ -46,48 +46,54 @@ def bare(workload: Workload, folder: Path, **optimizer_args: Any) -> Measured:
             if workload.reports_grad_norm:
                 get_total_norm([parameter.grad for parameter in model.parameters()]).item()
             optimizer.step()
+            meter.step()
             total += loss.item() * len(classes)
             with torch.no_grad():
                 for name, value in workload.metrics(outputs, classes).items():
                     sums[name] += value.item() * len(classes)
-        seconds.append(time.perf_counter() - start)
-    return seconds, total / len(inputs)
+        meter.end_epoch()
+        meter.loss(total / len(inputs))
 
 
-def template(workload: Workload, folder: Path, **optimizer_args: Any) -> Measured:
+def template(workload: Workload, folder: Path, meter: Any, channels_last: bool = False, **optimizer_args: Any) -> None:
     """`python train.py`, with validation where there is some, TensorBoard, the progress bar, a checkpoint an epoch."""
     import train
     from base.base_trainer import BaseTrainer
+    from logger.progress import Progress
 
-    phase, seconds, losses = BaseTrainer._train_phase, [], []
+    phase, update = BaseTrainer._train_phase, Progress.update
 
-    def timed(self, so_far):
-        start = time.perf_counter()
+    def metered_phase(self, so_far):
+        meter.start_epoch()
         values, progress = phase(self, so_far)
-        seconds.append(time.perf_counter() - start)
-        losses.append(values["loss"])
+        meter.end_epoch()
+        meter.loss(values["loss"])
         return values, progress
 
-    BaseTrainer._train_phase = timed
+    def metered_update(self, items):
+        meter.step()
+        update(self, items)
+
+    BaseTrainer._train_phase, Progress.update = metered_phase, metered_update
     config = folder / "config.json"
-    config.write_text(json.dumps(workload.config("benchmark", str(folder / "saved"), **optimizer_args)))
+    settings = workload.config(str(folder / "saved"), optimizer_args, channels_last=channels_last)
+    config.write_text(json.dumps(settings))
     train.main(["-c", str(config), "-d", "cpu"])
-    return seconds, losses[-1]
 
 
-CONTENDERS: dict[str, Callable[[Workload, Path], Measured]] = {
-    "bare loop": bare,
-    "bare loop, fused": lambda workload, folder: bare(workload, folder, fused=True),
-    "template, not fused": lambda workload, folder: template(workload, folder, fused=False),
+CONTENDERS: dict[str, Train] = {
+    FLOOR: bare,
+    "bare loop, fused": lambda *args: bare(*args, fused=True),
+    "template, not fused": lambda *args: template(*args, fused=False),
     "template": template,
+    "template, channels_last": lambda *args: template(*args, channels_last=True),
 }
 for name, peer in PEERS.items():
     for title, is_batched in ((f"{name}, PIL", False), (f"{name}, batched", True)):
-        CONTENDERS[title] = lambda workload, folder, peer=peer, batched=is_batched: peer(workload, folder, batched)
+        CONTENDERS[title] = lambda *args, peer=peer, batched=is_batched: peer(*args, batched)
 
 
 if __name__ == "__main__":
-    name, workload, out = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as made:
-        measured, loss = CONTENDERS[name](WORKLOADS[workload], Path(made))
-    Path(out).write_text(json.dumps({"seconds": measured, "loss": loss}))
+    name, workload, page = sys.argv[1:]
+    with tempfile.TemporaryDirectory(dir=Path(page).parent) as made:  # goes with that folder when this is killed
+        CONTENDERS[name](WORKLOADS[workload], Path(made), Meter(Path(page)))

@@ -1,12 +1,11 @@
 """A workload's training as it is written without the template: by hand, and with three frameworks.
 
-Each contender returns the seconds of each epoch's training loop, without set-up and saving, and the last epoch's mean
-loss. All log to TensorBoard and redraw their bar every 20 steps, and save a checkpoint an epoch. One to a process:
-frameworks keep global state.
+Each tells its steps to a `Meter`, when it is within an epoch's training loop (without set-up and saving), and the mean
+loss of the epoch. All log to TensorBoard and redraw their bar every 20 steps, and save a checkpoint an epoch. One to a
+process: frameworks keep global state.
 """
 
 import logging
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from torchvision import transforms
 from torchvision.datasets import FashionMNIST
 from tqdm import tqdm
 
+from benchmarks.measure import Meter
 from benchmarks.workloads import ROOT, Batched, Workload
 from data_loader.splits import stratified_split
 
@@ -58,25 +58,11 @@ def peer_loader(workload: Workload, is_batched: bool) -> DataLoader:
     return DataLoader(dataset, workload.batch_size, shuffle=True)
 
 
-class Clock:
-    """Seconds of each epoch, for frameworks that own the loop: `start` and `stop` are handlers."""
-
-    def __init__(self):
-        self.seconds = []
-
-    def start(self, *_):
-        self._start = time.perf_counter()
-
-    def stop(self, *_):
-        self.seconds.append(time.perf_counter() - self._start)
-
-
-def loop(workload, model, optimizer, loader, backward, log, save) -> tuple[list[float], float]:
+def loop(workload, meter, model, optimizer, loader, backward, log, save) -> None:
     """The loop that people write. `backward(loss)`, `log(scalars, step)` and `save()` are what accelerate replaces."""
-    clock = Clock()
     step = 0
     for epoch in range(workload.epochs):
-        clock.start()
+        meter.start_epoch()
         model.train()
         sums = Counter()
         bar = tqdm(loader, desc=f"Epoch {epoch + 1}")
@@ -90,17 +76,18 @@ def loop(workload, model, optimizer, loader, backward, log, save) -> tuple[list[
             for name, value in workload.metrics(outputs.detach(), targets).items():
                 sums[name] += value.item() * len(targets)
             step += 1
+            meter.step()
             if step % LOG_STEPS == 0:
                 log({"loss": loss.item(), "lr": optimizer.param_groups[0]["lr"]}, step)
                 bar.set_postfix(loss=loss.item())
         means = {name: value / workload.samples for name, value in sums.items()}
         log({f"epoch/{name}": value for name, value in means.items()}, epoch)
-        clock.stop()
+        meter.end_epoch()
+        meter.loss(means["loss"])
         save()
-    return clock.seconds, means["loss"]
 
 
-def hand_written(workload: Workload, folder: Path, is_batched: bool) -> tuple[list[float], float]:
+def hand_written(workload: Workload, folder: Path, meter: Meter, is_batched: bool) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     model = workload.make_model()
@@ -115,10 +102,10 @@ def hand_written(workload: Workload, folder: Path, is_batched: bool) -> tuple[li
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "checkpoint.pt")
 
     with SummaryWriter(folder) as writer:
-        return loop(workload, model, optimizer, loader, torch.Tensor.backward, log, save)
+        loop(workload, meter, model, optimizer, loader, torch.Tensor.backward, log, save)
 
 
-def accelerate(workload: Workload, folder: Path, is_batched: bool) -> tuple[list[float], float]:
+def accelerate(workload: Workload, folder: Path, meter: Meter, is_batched: bool) -> None:
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True, log_with="tensorboard", project_dir=folder)
@@ -131,12 +118,11 @@ def accelerate(workload: Workload, folder: Path, is_batched: bool) -> tuple[list
     def save():
         accelerator.save_state(folder / "checkpoint")
 
-    measured = loop(workload, model, optimizer, loader, accelerator.backward, accelerator.log, save)
+    loop(workload, meter, model, optimizer, loader, accelerator.backward, accelerator.log, save)
     accelerator.end_training()
-    return measured
 
 
-def ignite(workload: Workload, folder: Path, is_batched: bool) -> tuple[list[float], float]:
+def ignite(workload: Workload, folder: Path, meter: Meter, is_batched: bool) -> None:
     from ignite.engine import Events, create_supervised_trainer
     from ignite.handlers import ModelCheckpoint, ProgressBar, TensorboardLogger
     from ignite.metrics import Accuracy, Loss, TopKCategoricalAccuracy
@@ -147,8 +133,8 @@ def ignite(workload: Workload, folder: Path, is_batched: bool) -> tuple[list[flo
     trainer = create_supervised_trainer(
         model, optimizer, workload.loss_fn, output_transform=lambda _, targets, outputs, loss: (outputs, targets, loss)
     )
-    clock = Clock()
-    trainer.add_event_handler(Events.EPOCH_STARTED, clock.start)
+    trainer.add_event_handler(Events.EPOCH_STARTED, meter.start_epoch)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, meter.step)
     metrics = {  # the loss is the step's own: no second computation
         "loss": Loss(lambda loss, _: loss, output_transform=lambda output: (output[2], output[1])),
         "accuracy": Accuracy(output_transform=lambda output: output[:2]),
@@ -163,11 +149,11 @@ def ignite(workload: Workload, folder: Path, is_batched: bool) -> tuple[list[flo
         logger.attach_output_handler(trainer, now_and_then, tag="step", **step_loss)
         logger.attach_opt_params_handler(trainer, now_and_then, optimizer)
         logger.attach_output_handler(trainer, Events.EPOCH_COMPLETED, tag="epoch", metric_names=list(metrics))
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, clock.stop)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, meter.end_epoch)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: meter.loss(trainer.state.metrics["loss"]))
         checkpoint = ModelCheckpoint(folder / "checkpoints", require_empty=False)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint, {"model": model, "optimizer": optimizer})
         trainer.run(loader, max_epochs=workload.epochs)
-    return clock.seconds, trainer.state.metrics["loss"]
 
 
 def lightning_module(workload: Workload):
@@ -194,14 +180,18 @@ def lightning_module(workload: Workload):
     return Module()
 
 
-def lightning(workload: Workload, folder: Path, is_batched: bool) -> tuple[list[float], float]:
+def lightning(workload: Workload, folder: Path, meter: Meter, is_batched: bool) -> None:
     from lightning import Trainer
     from lightning.pytorch.callbacks import LambdaCallback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
     from lightning.pytorch.loggers import TensorBoardLogger
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*(does not have many workers|LeafSpec)")
-    clock = Clock()
+
+    def end_epoch(trainer, _):
+        meter.end_epoch()
+        meter.loss(trainer.callback_metrics["loss_epoch"].item())
+
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
@@ -210,14 +200,17 @@ def lightning(workload: Workload, folder: Path, is_batched: bool) -> tuple[list[
         enable_model_summary=False,
         logger=TensorBoardLogger(folder),
         callbacks=[
-            LambdaCallback(on_train_epoch_start=clock.start, on_train_epoch_end=clock.stop),
+            LambdaCallback(
+                on_train_epoch_start=lambda *_: meter.start_epoch(),
+                on_train_batch_end=lambda *_: meter.step(),
+                on_train_epoch_end=end_epoch,
+            ),
             LearningRateMonitor("step"),
             ModelCheckpoint(folder / "checkpoints"),
             TQDMProgressBar(refresh_rate=LOG_STEPS),
         ],
     )
     trainer.fit(lightning_module(workload), peer_loader(workload, is_batched))
-    return clock.seconds, trainer.callback_metrics["loss_epoch"].item()
 
 
 PEERS = {"hand-written": hand_written, "ignite": ignite, "accelerate": accelerate, "lightning": lightning}

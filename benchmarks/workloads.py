@@ -52,7 +52,7 @@ class Linear(nn.Module):
 class Workload:
     """`model`, `transforms`: as a config says them. `samples`: in the training set.
 
-    `epochs`: the first of them warms up, and is not measured. `reports_grad_norm`: so does the bare loop.
+    `epochs`: more than anybody waits for. `reports_grad_norm`: so does the bare loop.
     """
 
     model: str
@@ -63,17 +63,21 @@ class Workload:
     samples: int
     batch_size: int
     optimizer: dict[str, Any]
-    epochs: int
+    epochs: int = 1000
     loss: str = "nll_loss"
     reports_grad_norm: bool = False
 
-    def config(self, name: str, save_dir: str, **optimizer_args: Any) -> dict[str, Any]:
+    def config(self, save_dir: str, optimizer_args: dict[str, Any], **model_options: Any) -> dict[str, Any]:
         """A config of the template: metrics each step, TensorBoard, a checkpoint an epoch."""
         normalize = {"type": "NormalizeUint8", "args": {"mean": self.mean, "std": self.std}}
         transforms = {"train_transform": [*self.transforms, normalize], "eval_transform": [normalize]}
         return {
-            "name": name,
-            "model": {"type": self.model, "args": {"num_classes": 10} if "resnet" in self.model else {}},
+            "name": "benchmark",
+            "model": {
+                "type": self.model,
+                "args": {"num_classes": 10} if "resnet" in self.model else {},
+                **model_options,
+            },
             "dataset": {"type": self.dataset["type"], "args": self.dataset["args"] | transforms},
             "data_loader": {"batch_size": self.batch_size},
             "loss": self.loss,
@@ -151,14 +155,14 @@ WORKLOADS = {
         model="benchmarks.workloads.LeNet",
         dataset={"type": "FashionMNIST", "args": {"valid_size": 6000}},
         mean=[0.286], std=[0.353], transforms=[],
-        samples=54_000, batch_size=128, epochs=2,
+        samples=54_000, batch_size=128,
         optimizer={"type": "Adam", "args": {"lr": 0.001, "amsgrad": True}},
     ),
     "linear": Workload(
         model="benchmarks.workloads.Linear",
         dataset={"type": "FashionMNIST", "args": {"valid_size": 6000}},
         mean=[0.286], std=[0.353], transforms=[],
-        samples=54_000, batch_size=128, epochs=10, reports_grad_norm=True,
+        samples=54_000, batch_size=128, reports_grad_norm=True,
         optimizer={"type": "Adam", "args": {"lr": 0.001}},
     ),
     "resnet": Workload(
@@ -166,7 +170,7 @@ WORKLOADS = {
         dataset={"type": "benchmarks.workloads.Noise", "args": {"samples": 320, "size": 32, "channels": 3}},
         mean=[0.491, 0.482, 0.447], std=[0.247, 0.243, 0.262],
         transforms=[{"type": "RandomShift", "args": {"padding": 4}}, {"type": "RandomFlip"}],
-        samples=320, batch_size=32, epochs=2, loss="cross_entropy",
-        optimizer={"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}},
+        samples=320, batch_size=32, loss="cross_entropy",
+        optimizer={"type": "SGD", "args": {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}},
     ),
 }  # fmt: skip

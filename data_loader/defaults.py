@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from utils.cores import available_cores
+from utils.cpu import available_cores
 from utils.options import LoaderOptions
 
 MOST_WORKERS = 4  # for one GPU; what takes more than that is for its user to say

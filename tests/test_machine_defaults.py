@@ -1,6 +1,9 @@
 """What is chosen where the config leaves it to the machine: fused optimizers, workers, threads."""
 
 import logging
+import os
+import shutil
+import sys
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 import model.model
 import trainer.trainer
-import utils.cores
+import utils.cpu
 from data_loader.advice import advise
 from data_loader.datasets import Digits
 from data_loader.defaults import fitted
@@ -144,25 +147,25 @@ def test_a_config_for_a_gpu_runs_on_the_cpu(project):
 )
 def test_a_containers_limit_counts(monkeypatch, tmp_path, text, cores):
     (tmp_path / "cpu.max").write_text(text)
-    monkeypatch.setattr(utils.cores, "_V2", tmp_path / "cpu.max")
-    monkeypatch.setattr(utils.cores.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert utils.cores.available_cores() == cores
+    monkeypatch.setattr(utils.cpu, "_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(utils.cpu.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert utils.cpu.available_cores() == cores
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("-1", 8), ("250000", 3)])
 def test_an_old_containers_limit_counts(monkeypatch, tmp_path, quota, cores):
     (tmp_path / "quota").write_text(f"{quota}\n")
     (tmp_path / "period").write_text("100000\n")
-    monkeypatch.setattr(utils.cores, "_V2", tmp_path / "none")
-    monkeypatch.setattr(utils.cores, "_V1", (tmp_path / "quota", tmp_path / "period"))
-    monkeypatch.setattr(utils.cores.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert utils.cores.available_cores() == cores
+    monkeypatch.setattr(utils.cpu, "_V2", tmp_path / "none")
+    monkeypatch.setattr(utils.cpu, "_V1", (tmp_path / "quota", tmp_path / "period"))
+    monkeypatch.setattr(utils.cpu.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert utils.cpu.available_cores() == cores
 
 
 THREADS = """
 import sys, os, torch, pathlib
-import utils.cores, utils.device
-utils.cores._V2 = pathlib.Path(sys.argv[1])
+import utils.cpu, utils.device
+utils.cpu._V2 = pathlib.Path(sys.argv[1])
 torch.set_num_threads(4)
 utils.device.select_devices(0)
 print(torch.get_num_threads())
@@ -173,7 +176,7 @@ print(torch.get_num_threads())
 def test_torch_uses_no_more_threads_than_there_are_cores(tmp_path, monkeypatch, environment, threads):
     (tmp_path / "cpu.max").write_text("100000 100000")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    done = run_python("-c", THREADS, tmp_path / "cpu.max", env=dict(utils.cores.os.environ) | environment)
+    done = run_python("-c", THREADS, tmp_path / "cpu.max", env=dict(utils.cpu.os.environ) | environment)
     assert done.stdout.strip() == threads, done.stderr
 
 
@@ -207,3 +210,54 @@ def test_a_run_that_waits_says_so_once(project, write_into, monkeypatch):
     run = project.train(dataset="Slow", data_loader={"batch_size": 128}, trainer={"epochs": 2})
     log = (run / "train.log").read_text()
     assert log.count("of the training's time was waiting. Do what is costly") == 1
+
+
+def test_channels_last_trains_to_the_same_and_resumes_bitwise(project, run_with_stops):
+    is_last = {"model": project.config["model"] | {"channels_last": True}}
+    trainer = project.trainer(**is_last)
+    assert trainer.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    plain, last = (metrics_of(project.train(**sections)) for sections in ({}, is_last))
+    for one, other in zip(plain, last, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
+    for run in project.run_dirs():
+        shutil.rmtree(run)
+    run_with_stops(3, 7, **is_last)
+
+
+@pytest.mark.parametrize(("written", "precision"), [({}, "highest"), ({"matmul_precision": "high"}, "high")])
+def test_the_precision_of_matrix_products_is_the_configs(project, written, precision):
+    torch.set_float32_matmul_precision("medium")
+    try:
+        project.trainer(trainer=written)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+FAULTS = """
+import resource, sys, torch
+import utils.device
+if sys.argv[1] == "run":
+    utils.device.select_devices(0)
+def faults_of_a_round():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        parts = [torch.ones(2**20) for _ in range(8)]  # 4 MB each
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults_of_a_round()
+print(faults_of_a_round())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="about glibc")
+def test_memory_that_a_step_frees_is_there_for_the_next():
+    """Counted in pages that the system had to give anew; 4 MB are 1,024 of them."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+    def pages(what, **more):
+        done = run_python("-c", FAULTS, what, env=environment | {"OMP_NUM_THREADS": "1"} | more)
+        return int(done.stdout)
+
+    assert pages("run") < 100
+    assert pages("run", MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072") > 10_000

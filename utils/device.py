@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from utils.batch import move
-from utils.cores import fit_threads
+from utils.cpu import fit_threads, keep_freed_memory
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,13 @@ def select_devices(n_gpu: int, option: str | None = None) -> Devices:
         UserError: a device was asked for by name that this machine does not have.
     """
     fit_threads()
-    if option is not None:
-        return _named_devices(option)
+    devices = _named_devices(option) if option is not None else _counted_devices(n_gpu)
+    if devices.main.type == "cpu":
+        keep_freed_memory()
+    return devices
+
+
+def _counted_devices(n_gpu: int) -> Devices:
     found = torch.cuda.device_count()
     if n_gpu == 0:
         return Devices(torch.device("cpu"))

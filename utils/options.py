@@ -68,6 +68,11 @@ class ModelOptions(_Checked):
         "patterns of parameters that are not trained: of names (`conv1.*`), or of class and name (`BatchNorm2d.*`)",
         None,
     )
+    channels_last: bool = option(
+        "whether two-dimensional convolutions keep the channels of a place side by side: mostly faster. A model that "
+        "uses `view` after them needs `flatten` or `reshape` in its place",
+        False,
+    )
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,9 @@ class RunOptions(_Checked):
     min_delta: float = option("by how much a value must be better to count", 0.0, minimum=0)
     early_stop: int | None = option(
         "epochs without a better value after which the run stops; null for never", None, minimum=1
+    )
+    matmul_precision: Literal["highest", "high", "medium"] = option(
+        "of matrix products of float32: `high` lets a GPU use TF32, `medium` bfloat16, where it has them", "highest"
     )
     log_steps: int = option(
         "steps between two readings of the loss for the progress bar and TensorBoard", 20, minimum=1

@@ -1,0 +1,85 @@
+"""Every contender beside the bare loop; the tables and the picture of docs/performance.md: `make bench`.
+
+python benchmarks/speed.py [--rounds 3] [WORKLOAD ...]
+
+Real Fashion-MNIST is read from data/. Takes half an hour. Exit code 1 if a limit is missed: they stand in LIMITS.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import levers, own_runs, report, startup  # noqa: E402
+from benchmarks.measure import FLOOR, Row, side_by_side  # noqa: E402
+
+OWN = ["template, not fused", "template", "template, channels_last"]
+PEERS = ["hand-written", "ignite", "accelerate", "lightning"]
+ROWS = {
+    "fashion": ["bare loop, fused", *OWN, *(f"{peer}, {data}" for data in ("batched", "PIL") for peer in PEERS)],
+    "linear": OWN[:2],
+    "resnet": [*OWN, *(f"{peer}, PIL" for peer in PEERS)],
+}
+SAME_LOSS = 0.05  # how far the losses of the first epoch may be apart
+Check = tuple[str, float, float]  # what, found, the most that it may be
+
+
+def checks(workload: str, rows: dict[str, Row]) -> list[Check]:
+    """What is promised of a workload, and what was found."""
+    comparable = [row for name, row in rows.items() if workload != "resnet" or name != FLOOR]  # that does not augment
+    losses = [loss for row in comparable for loss in row.losses]
+    found = [(f"{workload}: losses apart", max(losses) / min(losses) - 1, SAME_LOSS)]
+    same, own = rows["template, not fused"], rows["template"]
+    if workload == "fashion":
+        hand_written = median(rows["hand-written, PIL"].megabytes)
+        found += [
+            ("fashion: the same optimizer arguments, / bare loop", same.ratio, 1.10),
+            ("fashion: what the template chooses, / bare loop", own.ratio, 0.95),
+            ("fashion: peak MB, more than hand-written", median(own.megabytes) - hand_written, 50),
+        ]
+    elif workload == "linear":
+        found += [
+            ("linear: the same optimizer arguments, / bare loop", same.ratio, 1.30),
+            ("linear: MB grown from epoch 2 to 20", own_runs.growth(), 5),
+        ]
+    else:
+        found += [
+            ("resnet: what the template chooses, / bare loop", own.ratio, 1.03),
+            ("resnet: share of an epoch without a batch", own_runs.wait_share(), 0.03),
+        ]
+    return found
+
+
+def verdict(found: list[Check]) -> str:
+    """A line for each; those that are missed say so."""
+    return "\n".join(
+        f"{'ok    ' if value <= limit else 'MISSED'} {what:56} {value:8.3f}   (at most {limit})"
+        for what, value, limit in found
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workloads", nargs="*", choices=[[], *ROWS], help=f"of {', '.join(ROWS)}; all")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args(arguments)
+    if not (ROOT / "data" / "FashionMNIST" / "raw").is_dir():
+        print("data/FashionMNIST/raw is not there: python train.py -c configs/fashion_mnist.json --check says how.")
+        return 2
+    tables = {name: side_by_side(name, ROWS[name], args.rounds) for name in args.workloads or ROWS}
+    found = [check for name, rows in tables.items() for check in checks(name, rows)]
+    if not args.workloads:
+        started = startup.measure()
+        found.append(("start: seconds to the first step", started.first_step, started.limit))
+        report.write(tables, verdict(found), started, levers.main([]))
+    for name, rows in tables.items():
+        print(f"\n{name}\n{report.table(rows)}")
+    print(f"\n{verdict(found)}")
+    return int(any(value > limit for _, value, limit in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
