@@ -17,7 +17,10 @@ tests:
 faults:
 	$(PYTHON) -m pytest -n 0 -m faults --full-counts --timeout 1800
 
+bench:
+	$(PYTHON) benchmarks/speed.py
+
 schema:
 	$(PYTHON) -m utils.config.json_schema
 
-.PHONY: check lint format types tests faults schema
+.PHONY: check lint format types tests faults bench schema

@@ -29,8 +29,10 @@ EXTRAS = {
     "examples",
     "configs",
     "benchmarks",
+    "requirements-bench.txt",
     "tests/test_configs.py",
     "tests/test_benchmarks.py",
+    "tests/test_speed_benchmark.py",
 }
 
 

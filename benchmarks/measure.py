@@ -73,7 +73,8 @@ class Contender:
         )
         os.close(inside)
         self._said = b""
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         try:
@@ -119,6 +120,7 @@ class Contender:
 
     def _check(self) -> None:
         if self._process.poll() is not None:
+            self._listener.join(1.0)
             sys.exit(f"{self._process.args} has ended:\n{self._said.decode(errors='replace')}")
 
 

@@ -24,7 +24,9 @@ def watched_run(workload: str, epochs: int) -> tuple[list[float], dict[str, Any]
         resident: list[float] = []
         lines: list[str] = []
         while process.poll() is None:
-            lines = [line for file in Path(folder).glob("saved/*/*/metrics.jsonl") for line in file.open()] or lines
+            lines = [
+                line for file in Path(folder).glob("saved/*/*/metrics.jsonl") for line in file.read_text().splitlines()
+            ] or lines
             if len(lines) > len(resident):
                 resident.append(megabytes_of(process.pid))
             time.sleep(0.02)

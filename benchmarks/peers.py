@@ -30,7 +30,7 @@ class Images(Dataset):
 
     def __init__(self, workload: Workload, transform: Callable):
         pixels, targets = workload.pixels()
-        self.images = [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).numpy()]
+        self.images = [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()]
         self.targets = targets.tolist()
         self.transform = transform
 

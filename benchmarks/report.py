@@ -3,6 +3,8 @@
 import platform
 import re
 from datetime import date
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,6 +15,7 @@ from benchmarks.measure import Row
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
+MODULES = {"pytorch-ignite": "ignite"}
 PACKAGES = ("torch", "torchvision", "tensorboard", "lightning", "accelerate", "pytorch-ignite", "numpy")
 
 
@@ -40,11 +43,9 @@ def lever_table(tables: dict[str, dict[str, tuple[float, float]]]) -> str:
 
 def machine() -> str:
     """Where and with what the figures were made."""
-    from importlib.metadata import version
-
     cores = torch.get_num_threads()
     model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) if _is_linux() else None
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(MODULES.get(name, name)))
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     processor = model[1] if model else platform.processor()
     return f"{date.today()}, {processor}, {cores} cores, {gpu}; Python {platform.python_version()}, {versions}."

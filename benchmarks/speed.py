@@ -23,6 +23,7 @@ ROWS = {
     "linear": OWN[:2],
     "resnet": [*OWN, *(f"{peer}, PIL" for peer in PEERS)],
 }
+DATA = ROOT / "data" / "FashionMNIST" / "raw"
 SAME_LOSS = 0.05  # how far the losses of the first epoch may be apart
 Check = tuple[str, float, float]  # what, found, the most that it may be
 
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workloads", nargs="*", choices=[[], *ROWS], help=f"of {', '.join(ROWS)}; all")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args(arguments)
-    if not (ROOT / "data" / "FashionMNIST" / "raw").is_dir():
+    if not DATA.is_dir():
         print("data/FashionMNIST/raw is not there: python train.py -c configs/fashion_mnist.json --check says how.")
         return 2
     tables = {name: side_by_side(name, ROWS[name], args.rounds) for name in args.workloads or ROWS}

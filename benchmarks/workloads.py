@@ -63,7 +63,7 @@ class Workload:
     samples: int
     batch_size: int
     optimizer: dict[str, Any]
-    epochs: int = 1000
+    epochs: int = 100_000
     loss: str = "nll_loss"
     reports_grad_norm: bool = False
 
@@ -163,6 +163,13 @@ WORKLOADS = {
         dataset={"type": "FashionMNIST", "args": {"valid_size": 6000}},
         mean=[0.286], std=[0.353], transforms=[],
         samples=54_000, batch_size=128, reports_grad_norm=True,
+        optimizer={"type": "Adam", "args": {"lr": 0.001}},
+    ),
+    "tiny": Workload(  # to try the benchmarks on
+        model="benchmarks.workloads.Linear",
+        dataset={"type": "benchmarks.workloads.Noise", "args": {"samples": 640, "size": 28, "channels": 1}},
+        mean=[0.5], std=[0.3], transforms=[],
+        samples=640, batch_size=64,
         optimizer={"type": "Adam", "args": {"lr": 0.001}},
     ),
     "resnet": Workload(

@@ -45,7 +45,7 @@ def test_it_holds_what_a_project_needs_and_no_more(tmp_path):
     assert [path.name for path in (tmp_path / "full" / "saved").iterdir()] == ["README.md"]
     make(tmp_path / "small", "--minimal")
     small = {path.name for path in (tmp_path / "small").iterdir()}
-    assert "configs" in present - small <= {"configs", "docs", "examples", "benchmarks"}
+    assert "configs" in present - small <= {"configs", "docs", "examples", "benchmarks", "requirements-bench.txt"}
 
 
 def test_the_template_shows_all_its_folders_and_tests_its_own_config():
