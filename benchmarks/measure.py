@@ -93,19 +93,25 @@ class Contender:
         return self._meter.read()[3]
 
     def turn(self) -> tuple[int, float]:
-        """Steps, and seconds within train phases, of a turn; validation and saving have time, but none that counts."""
-        before, seconds = self._meter.read()[0], 0.0
+        """Whole steps, and the seconds that they took within train phases; what validation and saving take does not
+        count."""
         self._signal(signal.SIGCONT)
-        last = time.perf_counter()
-        while seconds < TURN_SECONDS:
-            is_inside = self._meter.read()[1]
-            time.sleep(0.002)
+        steps = first = self._meter.read()[0]
+        while steps == first:  # what is left of a step that the last turn has cut off
+            time.sleep(0.001)
+            self._check()
+            steps = self._meter.read()[0]
+        first, seconds, last, done = steps, 0.0, time.perf_counter(), 0
+        while seconds < TURN_SECONDS or steps == done:
+            done, is_inside = steps, self._meter.read()[1]
+            time.sleep(0.001)
             now = time.perf_counter()
             seconds += (now - last) if is_inside else 0.0
             last = now
             self._check()
+            steps = self._meter.read()[0]
         self._signal(signal.SIGSTOP)
-        return self._meter.read()[0] - before, seconds
+        return steps - first, seconds
 
     def close(self) -> float:
         """End it; the peak of its resident set in MB."""

@@ -1,7 +1,9 @@
 """The figures of docs/performance.md: tables between its marks, and the picture."""
 
+import json
 import platform
 import re
+from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -15,8 +17,21 @@ from benchmarks.measure import Row
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.png"
+KEPT = ROOT / "saved" / "benchmark.json"
 MODULES = {"pytorch-ignite": "ignite"}
 PACKAGES = ("torch", "torchvision", "tensorboard", "lightning", "accelerate", "pytorch-ignite", "numpy")
+
+
+def keep(tables: dict[str, dict[str, Row]]) -> None:
+    """Put the figures aside, for a time when a part of them is measured again."""
+    KEPT.write_text(
+        json.dumps({name: {key: asdict(row) for key, row in rows.items()} for name, rows in tables.items()})
+    )
+
+
+def kept() -> dict[str, dict[str, Row]]:
+    found = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    return {name: {key: Row(**row) for key, row in rows.items()} for name, rows in found.items()}
 
 
 def table(rows: dict[str, Row]) -> str:

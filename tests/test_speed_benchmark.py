@@ -66,7 +66,9 @@ def test_a_limit_that_is_missed_is_told(monkeypatch, tmp_path, rows, missed):
     ]
     monkeypatch.setattr(speed, "side_by_side", lambda *_: rows)
     monkeypatch.setattr(speed, "DATA", tmp_path)
+    monkeypatch.setattr(report, "KEPT", tmp_path / "kept.json")
     assert speed.main(["fashion"]) == int(bool(missed))
+    assert report.kept() == {"fashion": rows}
     monkeypatch.setattr(speed, "DATA", tmp_path / "none")
     assert speed.main(["fashion"]) == 2
 
