@@ -71,7 +71,8 @@ def template(workload: Workload, folder: Path, meter: Any, channels_last: bool =
         return values, progress
 
     def metered_update(self, items):
-        meter.step()
+        if meter.is_inside():  # or else it is a batch of the validation
+            meter.step()
         update(self, items)
 
     BaseTrainer._train_phase, Progress.update = metered_phase, metered_update

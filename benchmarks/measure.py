@@ -43,6 +43,9 @@ class Meter:
     def step(self) -> None:
         self._put(0, self.read()[0] + 1)
 
+    def is_inside(self) -> bool:
+        return self.read()[1]
+
     def start_epoch(self) -> None:
         self._put(1, 1)
 

@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+from torch.utils.data import IterableDataset
+
 log = logging.getLogger(__name__)
 MUCH, AT_LEAST_SECONDS = 0.2, 1.0  # of a pass's time; of waiting in it: shorter passes are not worth a word
 
@@ -15,7 +17,7 @@ def advise(dataset: Any, workers: int, wait_seconds: float, seconds: float) -> b
     if wait_seconds < max(MUCH * seconds, AT_LEAST_SECONDS):
         return False
     name, advice = type(dataset).__name__, []
-    if not hasattr(dataset, "__getitems__"):
+    if not isinstance(dataset, IterableDataset) and not hasattr(dataset, "__getitems__"):
         advice.append(
             f"{name} gives one sample at a time: a method __getitems__(indices) that returns a whole batch costs a "
             "fraction (UInt8Images in data_loader/datasets.py has one)."

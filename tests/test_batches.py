@@ -85,6 +85,17 @@ def test_randomness_of_samples_does_not_depend_on_the_workers(workers):
     assert len(drawn.unique()) == drawn.numel(), "no two samples of two epochs share their randomness"
 
 
+def test_nor_do_the_numbers_that_a_step_draws():
+    """NumPy draws normal numbers in pairs, and keeps the second: it must not matter who loads the next batch."""
+
+    def drawn(workers):
+        seed_everything(0)
+        batches = batches_of(Noise(), "train", 0, batch_size=4, num_workers=workers).epoch()
+        return [(np.random.standard_normal(), random.random(), torch.rand(()).item()) for _ in batches]
+
+    assert drawn(0) == drawn(1)
+
+
 def test_loading_leaves_every_generator_alone():
     for dataset in (Noise(), Stream()):
         seed_everything(3)
