@@ -39,7 +39,7 @@ class BaseTrainer(ABC):
 
     def __init__(self, run: Run):
         options = run.options
-        torch.set_float32_matmul_precision(options.matmul_precision)
+        run.devices.prepare(options.matmul_precision)
         self.run = run
         self.metrics = run.metrics
         self.monitor = Monitor(options.monitor, options.min_delta, options.early_stop)

@@ -20,10 +20,10 @@ from benchmarks.measure import FLOOR, Meter  # noqa: E402
 from benchmarks.peers import PEERS  # noqa: E402
 from benchmarks.workloads import WORKLOADS, Workload  # noqa: E402
 
-Train = Callable[[Workload, Path, Any], None]
+Train = Callable[[Workload, Path, Meter], None]
 
 
-def bare(workload: Workload, folder: Path, meter: Any, **optimizer_args: Any) -> None:
+def bare(workload: Workload, folder: Path, meter: Meter, **optimizer_args: Any) -> None:
     """The floor: normalised float tensors in memory, sliced; the loop in which nothing can be left out.
 
     Where the model is next to nothing it computes what the template reports besides, the norm of the gradients.
@@ -55,7 +55,9 @@ def bare(workload: Workload, folder: Path, meter: Any, **optimizer_args: Any) ->
         meter.loss(total / len(inputs))
 
 
-def template(workload: Workload, folder: Path, meter: Any, channels_last: bool = False, **optimizer_args: Any) -> None:
+def template(
+    workload: Workload, folder: Path, meter: Meter, channels_last: bool = False, **optimizer_args: Any
+) -> None:
     """`python train.py`, with validation where there is some, TensorBoard, the progress bar, a checkpoint an epoch."""
     import train
     from base.base_trainer import BaseTrainer

@@ -29,6 +29,9 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
         BatchError: a sample cannot be loaded, or a worker has died or hangs.
         Stopped: a signal came while a batch was waited for.
     """
+    if isinstance(loader.sampler, Order) and not loader.num_workers and not loader.pin_memory:
+        batches = map(loader.dataset.__getitem__, loader.sampler)  # torch's loader has nothing to add
+        return _explained(batches, set(), where, first, seconds)
     try:
         iterator = _opened(loader)
     except OSError as error:  # no more processes, or open files
@@ -41,8 +44,6 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
 def _opened(loader: DataLoader[Any]) -> Iterator[Any]:
     """`iter(loader)`, without the handler by which torch raises in the middle of a step when a worker dies: it is
     noticed in any case when its batch is asked for, between two steps, where the run can be saved."""
-    if isinstance(loader.sampler, Order) and not loader.num_workers and not loader.pin_memory:
-        return map(loader.dataset.__getitem__, loader.sampler)  # all that is left to do
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         return iter(loader)
     handler = signal.getsignal(signal.SIGCHLD)

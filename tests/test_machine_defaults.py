@@ -196,6 +196,11 @@ def test_long_waits_are_told(caplog, waited, seconds, is_told):
     ]
 
 
+def test_a_stream_is_not_told_to_give_what_it_cannot(caplog):
+    assert advise(Stream(), 2, 3.0, 10.0)
+    assert "__getitems__" not in caplog.text and "num_workers=4" in caplog.text
+
+
 def test_a_run_that_waits_says_so_once(project, write_into, monkeypatch):
     import data_loader.datasets
 
@@ -239,7 +244,7 @@ FAULTS = """
 import resource, sys, torch
 import utils.device
 if sys.argv[1] == "run":
-    utils.device.select_devices(0)
+    utils.device.Devices().prepare("highest")
 def faults_of_a_round():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(8):

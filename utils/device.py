@@ -25,6 +25,12 @@ class Devices:
         """What to call in the module's place. The module itself stays bare, and so do its names in a checkpoint."""
         return nn.DataParallel(module, list(self.gpu_ids)) if len(self.gpu_ids) > 1 else module
 
+    def prepare(self, matmul_precision: str) -> None:
+        """Set what holds for the whole process, once the data are in memory: what was freed by then is given back."""
+        torch.set_float32_matmul_precision(matmul_precision)
+        if self.main.type == "cpu":
+            keep_freed_memory()
+
     def move(self, batch: Any) -> Any:
         """The batch on the main device: tensors in tuples, lists and dicts, and whatever else has `to`."""
         return move(batch, self.main)
@@ -38,13 +44,8 @@ def select_devices(n_gpu: int, option: str | None = None) -> Devices:
         UserError: a device was asked for by name that this machine does not have.
     """
     fit_threads()
-    devices = _named_devices(option) if option is not None else _counted_devices(n_gpu)
-    if devices.main.type == "cpu":
-        keep_freed_memory()
-    return devices
-
-
-def _counted_devices(n_gpu: int) -> Devices:
+    if option is not None:
+        return _named_devices(option)
     found = torch.cuda.device_count()
     if n_gpu == 0:
         return Devices(torch.device("cpu"))
