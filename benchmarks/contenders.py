@@ -56,7 +56,12 @@ def bare(workload: Workload, folder: Path, meter: Meter, **optimizer_args: Any) 
 
 
 def template(
-    workload: Workload, folder: Path, meter: Meter, channels_last: bool = False, **optimizer_args: Any
+    workload: Workload,
+    folder: Path,
+    meter: Meter,
+    channels_last: bool = False,
+    num_workers: int | None = None,
+    **optimizer_args: Any,
 ) -> None:
     """`python train.py`, with validation where there is some, TensorBoard, the progress bar, a checkpoint an epoch."""
     import train
@@ -80,6 +85,7 @@ def template(
     BaseTrainer._train_phase, Progress.update = metered_phase, metered_update
     config = folder / "config.json"
     settings = workload.config(str(folder / "saved"), optimizer_args, channels_last=channels_last)
+    settings["data_loader"]["num_workers"] = num_workers
     config.write_text(json.dumps(settings))
     train.main(["-c", str(config), "-d", "cpu"])
 
@@ -89,6 +95,7 @@ CONTENDERS: dict[str, Train] = {
     "bare loop, fused": lambda *args: bare(*args, fused=True),
     "template, not fused": lambda *args: template(*args, fused=False),
     "template": template,
+    "template, 2 workers": lambda *args: template(*args, num_workers=2),
     "template, channels_last": lambda *args: template(*args, channels_last=True),
 }
 for name, peer in PEERS.items():

@@ -22,6 +22,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = "bare loop"
 TURN_SECONDS, TURNS = 1.0, 4  # of each side, for one ratio
+PAUSE_SECONDS = 0.5
 
 
 class Meter:
@@ -109,7 +110,10 @@ class Contender:
             done, is_inside = steps, self._meter.read()[1]
             time.sleep(0.001)
             now = time.perf_counter()
-            seconds += (now - last) if is_inside else 0.0
+            if now - last > PAUSE_SECONDS:  # the whole machine stood still: this turn tells nothing
+                first, seconds = steps, 0.0
+            elif is_inside:
+                seconds += now - last
             last = now
             self._check()
             steps = self._meter.read()[0]

@@ -20,7 +20,12 @@ from benchmarks.measure import FLOOR, Row, side_by_side  # noqa: E402
 OWN = ["template, not fused", "template", "template, channels_last"]
 PEERS = ["hand-written", "ignite", "accelerate", "lightning"]
 ROWS = {
-    "fashion": ["bare loop, fused", *OWN, *(f"{peer}, {data}" for data in ("batched", "PIL") for peer in PEERS)],
+    "fashion": [
+        "bare loop, fused",
+        *OWN,
+        "template, 2 workers",
+        *(f"{peer}, {data}" for data in ("batched", "PIL") for peer in PEERS),
+    ],
     "linear": OWN[:2],
     "resnet": [*OWN, *(f"{peer}, PIL" for peer in PEERS)],
 }
