@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOOR = "bare loop"
+FLOOR, AS_WRITTEN = "bare loop", "bare loop, memory given back"
 TURN_SECONDS, TURNS = 1.0, 4  # of each side, for one ratio
 PAUSE_SECONDS = 0.5
 

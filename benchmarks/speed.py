@@ -15,19 +15,20 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import levers, own_runs, report, startup  # noqa: E402
-from benchmarks.measure import FLOOR, Row, side_by_side  # noqa: E402
+from benchmarks.measure import AS_WRITTEN, FLOOR, Row, side_by_side  # noqa: E402
 
 OWN = ["template, not fused", "template", "template, channels_last"]
 PEERS = ["hand-written", "ignite", "accelerate", "lightning"]
 ROWS = {
     "fashion": [
+        AS_WRITTEN,
         "bare loop, fused",
         *OWN,
         "template, 2 workers",
         *(f"{peer}, {data}" for data in ("batched", "PIL") for peer in PEERS),
     ],
-    "linear": OWN[:2],
-    "resnet": [*OWN, *(f"{peer}, PIL" for peer in PEERS)],
+    "linear": [AS_WRITTEN, *OWN[:2]],
+    "resnet": [AS_WRITTEN, *OWN, *(f"{peer}, PIL" for peer in PEERS)],
 }
 DATA = ROOT / "data" / "FashionMNIST" / "raw"
 SAME_LOSS = 0.05  # how far the losses of the first epoch may be apart
@@ -36,15 +37,17 @@ Check = tuple[str, float, float]  # what, found, the most that it may be
 
 def checks(workload: str, rows: dict[str, Row]) -> list[Check]:
     """What is promised of a workload, and what was found."""
-    comparable = [row for name, row in rows.items() if workload != "resnet" or name != FLOOR]  # that does not augment
+    bare = (FLOOR, AS_WRITTEN) if workload == "resnet" else ()  # which do not augment there
+    comparable = [row for name, row in rows.items() if name not in bare]
     losses = [loss for row in comparable for loss in row.losses]
     found = [(f"{workload}: losses apart", max(losses) / min(losses) - 1, SAME_LOSS)]
     same, own = rows["template, not fused"], rows["template"]
     if workload == "fashion":
+        shipped = rows["template, channels_last"].ratio / rows[AS_WRITTEN].ratio
         hand_written = median(rows["hand-written, PIL"].megabytes)
         found += [
             ("fashion: the same optimizer arguments, / bare loop", same.ratio, 1.10),
-            ("fashion: what the template chooses, / bare loop", own.ratio, 0.95),
+            ("fashion: as the template's config has it, / as people write it", shipped, 0.95),
             ("fashion: peak MB, more than hand-written", median(own.megabytes) - hand_written, 50),
         ]
     elif workload == "linear":
@@ -63,7 +66,7 @@ def checks(workload: str, rows: dict[str, Row]) -> list[Check]:
 def verdict(found: list[Check]) -> str:
     """A line for each; those that are missed say so."""
     return "\n".join(
-        f"{'ok    ' if value <= limit else 'MISSED'} {what:56} {value:8.3f}   (at most {limit})"
+        f"{'ok    ' if value <= limit else 'MISSED'} {what:64} {value:8.3f}   (at most {limit})"
         for what, value, limit in found
     )
 
