@@ -33,24 +33,37 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
         batches = map(loader.dataset.__getitem__, loader.sampler)  # torch's loader has nothing to add
         return _explained(batches, set(), where, first, seconds)
     try:
-        iterator = _opened(loader)
-    except OSError as error:  # no more processes, or open files
+        iterator = _opened(loader, seconds)
+    except (OSError, RuntimeError) as error:  # no more processes, or open files; or one that lives on hangs
         raise BatchError(f"{where}: no worker can be started: {described(error)}") from error
     workers = set(getattr(iterator, "_workers", ()))
     _started.update(workers)
     return _explained(iterator, workers, where, first, seconds)
 
 
-def _opened(loader: DataLoader[Any]) -> Iterator[Any]:
+def _opened(loader: DataLoader[Any], seconds: float) -> Iterator[Any]:
     """`iter(loader)`, without the handler by which torch raises in the middle of a step when a worker dies: it is
     noticed in any case when its batch is asked for, between two steps, where the run can be saved."""
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
-        return iter(loader)
+        return _patient_iter(loader, seconds)
     handler = signal.getsignal(signal.SIGCHLD)
-    iterator = iter(loader)
+    iterator = _patient_iter(loader, seconds)
     is_torchs = getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"  # of another loader
     signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs or handler is None else handler)
     return iterator
+
+
+def _patient_iter(loader: DataLoader[Any], seconds: float) -> Iterator[Any]:
+    """`iter(loader)`. Persistent workers answer it once they are through with what they load ahead, and torch, which
+    would wait for that as long as for a batch, cannot be asked twice."""
+    living = loader._iterator
+    if living is None:
+        return iter(loader)
+    usual, living._timeout = living._timeout, seconds
+    try:
+        return iter(loader)
+    finally:
+        living._timeout = usual
 
 
 def _explained(

@@ -196,6 +196,18 @@ def test_a_trial_leaves_no_batch_that_persistent_workers_must_be_waited_for(monk
     assert_same(batches.trial(), next(batches.epoch(1)))
 
 
+def test_persistent_workers_may_be_busy_when_a_pass_begins(monkeypatch):
+    class Sleepy(RaisingOneByOne):
+        def __getitem__(self, index):
+            time.sleep(0.1)
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(loaders_module, "POLL_SECONDS", 0.5)
+    options = LoaderOptions(batch_size=4, num_workers=1, persistent_workers=True)
+    batches = make_batches(Sleepy("valid"), "valid", 0, options)
+    assert_same(next(batches.epoch()), next(batches.epoch()))  # while the next ones are still being loaded
+
+
 def test_passes_leave_no_open_files_behind():
     batches = make_batches(Digits("valid"), "valid", 0, LoaderOptions(batch_size=64, num_workers=2))
     list(batches.epoch())
