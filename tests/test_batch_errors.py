@@ -199,7 +199,7 @@ def test_a_trial_leaves_no_batch_that_persistent_workers_must_be_waited_for(monk
 def test_persistent_workers_may_be_busy_when_a_pass_begins(monkeypatch):
     class Sleepy(RaisingOneByOne):
         def __getitem__(self, index):
-            time.sleep(0.1)
+            time.sleep(0.2)
             return super().__getitem__(index)
 
     monkeypatch.setattr(loaders_module, "POLL_SECONDS", 0.5)
