@@ -66,7 +66,7 @@ def checks(workload: str, rows: dict[str, Row]) -> list[Check]:
 def verdict(found: list[Check]) -> str:
     """A line for each; those that are missed say so."""
     return "\n".join(
-        f"{'ok    ' if value <= limit else 'MISSED'} {what:64} {value:8.3f}   (at most {limit})"
+        f"{'ok    ' if value <= limit else 'MISSED'} {what:64} {value:8.3f}   (at most {limit:.3g})"
         for what, value, limit in found
     )
 

@@ -85,7 +85,10 @@ def test_levers_change_the_step_and_not_what_it_learns(monkeypatch):
     assert report.lever_table({"tiny": found}).splitlines()[0] == "| the step | tiny |"
 
 
-def test_the_page_has_a_place_for_every_figure():
+def test_the_page_has_every_figure_and_no_limit_is_missed():
     figures = dict(re.findall(MARKS, PAGE, re.DOTALL))
     assert set(figures) == {"machine", "limits", "start", "levers", "fashion", "linear", "resnet"}
+    assert all(text.strip() for text in figures.values())
+    assert figures["limits"].count("ok ") == 11 and "MISSED" not in PAGE
+    assert (ROOT / "docs" / "performance.png").stat().st_size > 10_000
     assert report.replaced(PAGE, "start", "new").count("\nnew\n") == 1
