@@ -65,7 +65,10 @@ class Meter:
 
 
 class Contender:
-    """A process that trains until it is closed. It stands still unless it has its turn."""
+    """A process that trains until it is closed, at the end of its `with` block. It stands still unless it has its turn.
+
+    `peak_megabytes`: the peak of its resident set, once it is closed.
+    """
 
     def __init__(self, name: str, workload: str, page: Path):
         page.write_bytes(bytes(struct.calcsize(Meter.FORMAT)))
@@ -120,13 +123,16 @@ class Contender:
         self._signal(signal.SIGSTOP)
         return steps - first, seconds
 
-    def close(self) -> float:
-        """End it; the peak of its resident set in MB."""
-        self._signal(signal.SIGKILL)
-        _, _, usage = os.wait4(self._process.pid, 0)
-        self._process.returncode = -signal.SIGKILL
+    def __enter__(self) -> "Contender":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process.returncode is None:
+            self._signal(signal.SIGKILL)
+            _, _, usage = os.wait4(self._process.pid, 0)
+            self._process.returncode = -signal.SIGKILL
+            self.peak_megabytes = usage.ru_maxrss / 1024
         os.close(self._terminal)
-        return usage.ru_maxrss / 1024
 
     def _signal(self, number: int) -> None:
         os.killpg(self._process.pid, number)
@@ -156,18 +162,16 @@ def side_by_side(workload: str, names: list[str], rounds: int) -> dict[str, Row]
     that its row shows how far two processes of the same program are apart here."""
     rows = {name: Row() for name in (FLOOR, *names)}
     for number in range(1, rounds + 1):
-        with tempfile.TemporaryDirectory() as folder:
-            floor = Contender(FLOOR, workload, Path(folder) / "floor.page")
+        with tempfile.TemporaryDirectory() as folder, Contender(FLOOR, workload, Path(folder) / "floor.page") as floor:
             floor.warm_up()
             for name, row in rows.items():
-                own = Contender(name, workload, Path(folder) / "own.page")
-                row.losses.append(own.warm_up())
-                pace, floor_pace = by_turns(own, floor)
+                with Contender(name, workload, Path(folder) / "own.page") as own:
+                    row.losses.append(own.warm_up())
+                    pace, floor_pace = by_turns(own, floor)
                 row.ratios.append(pace / floor_pace)
                 row.milliseconds.append(1e3 * pace)
-                row.megabytes.append(own.close())
+                row.megabytes.append(own.peak_megabytes)
                 print(f"{workload} {number}: {name:26} {1e3 * pace:9.3f} ms a step {row.ratios[-1]:6.3f}", flush=True)
-            floor.close()
     return rows
 
 

@@ -1,7 +1,9 @@
 """The benchmark of speed runs, and its page is made of it; how fast anything is, no test says."""
 
+import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -28,9 +30,13 @@ def test_contenders_take_turns_and_reach_the_same_loss(monkeypatch, capsys):
     assert table.count("\n") == 1 + 4 and "| **template** |" in table
 
 
-def test_a_contender_that_fails_ends_the_benchmark(monkeypatch):
+def test_a_contender_that_fails_ends_the_benchmark_and_all_of_its_processes(monkeypatch):
+    monkeypatch.setattr(measure, "TURN_SECONDS", 0.1)
     with pytest.raises(SystemExit, match=r"KeyError: .*nobody"):
         measure.side_by_side("tiny", ["nobody"], rounds=1)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    names = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
+    assert not [name for name in names if "contenders.py" in name]
 
 
 def test_a_run_is_watched_from_outside():
