@@ -34,20 +34,24 @@ def main(argv=None):
     from utils.config.places import Places
     from utils.config.plan import make_plan
     from utils.device import select_devices
+    from utils.distributed import connected, is_first
     from utils.errors import UserError
     from utils.paths import shown_path
     from utils.resume import saved_config
     from utils.run_checkpoints import BEST, open_checkpoint
 
-    with messages_to_screen(), Places() as places:
+    with messages_to_screen(), connected(), Places() as places:
         path, checkpoint = open_checkpoint(args.resume, prefer=BEST)
         plan = make_plan(saved_config(path, checkpoint, args.set, places), places)
-        trainer = build_trainer(plan, select_devices(plan.top.n_gpu, args.device), [args.split])
+        devices = select_devices(plan.top.n_gpu, args.device, plan.parallel.build())
+        trainer = build_trainer(plan, devices, [args.split])
         if args.split not in trainer.run.batches:
             raise UserError(f"--split {args.split}: the data set has no samples there.")
         trainer.load_state_dict(checkpoint, shown_path(path), names=trainer.parts(nn.Module))
-        print(f"{shown_path(path)}, epoch {checkpoint['epoch']}, split {args.split}")
         values = trainer.evaluate(args.split)
+    if not is_first():
+        return
+    print(f"{shown_path(path)}, epoch {checkpoint['epoch']}, split {args.split}")
     for name, value in values.items():
         if isinstance(value, Tensor) and value.dim() == 2:
             print(f"\n{name}\n{matrix_table(value.tolist())}")

@@ -39,23 +39,23 @@ def run(args, config, places):
     from logger.console import messages_to_file, messages_to_screen
     from logger.open_writers import open_writers
     from utils.device import select_devices
+    from utils.distributed import connected
     from utils.lock import RunLock
-    from utils.paths import project_path
     from utils.resume import read_source
     from utils.run_dir import LOG, create_run_dir
 
     log = logging.getLogger("train")
-    with messages_to_screen(), RunLock() as lock, detect_anomaly(args.anomaly):
+    with messages_to_screen(), connected(), RunLock() as lock, detect_anomaly(args.anomaly):
         plan, checkpoint, source = read_source(config, args.resume, args.set, lock, places, args.init_from)
         if args.tool == "print-config":
             return print(config_text(plan.config), end="")
         options, is_new = plan.run_options, checkpoint is None
-        devices = select_devices(plan.top.n_gpu, args.device)
+        devices = select_devices(plan.top.n_gpu, args.device, plan.parallel.build())
         trainer = build_trainer(plan, devices, ["train", "valid"], is_new, args.init_from)
         if checkpoint:
             trainer.load_state_dict(checkpoint, str(source))
             checkpoint.clear()  # or it would stay in memory beside the model
-        if tool := tool_of(args, project_path(options.save_dir) / plan.top.name):
+        if tool := tool_of(args, options.save_dir, plan.top.name):
             return tool(trainer)
         if trainer.is_finished:
             return log.info("%s is finished: %s", source and source.parent, trainer.why_finished())
@@ -86,7 +86,7 @@ def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     datasets = {split: plan.dataset.build(split=split) for split in splits}
     batches = make_batches_of_splits(datasets, seed, plan.loader_options, devices.main)
     metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
-    model = prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from).to(devices.main)
+    model = devices.place(prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from))
     loss_fn = devices.move(plan.loss.build())
     fused = fused_if_possible(plan.optimizer.target, plan.optimizer.args, model)
     optimizer = plan.optimizer.build(params=parameter_groups(model, plan.optimizer.extras.groups or ()), **fused)

@@ -2,12 +2,14 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.distributed import is_first
 from utils.errors import RunError, Stopped, UserError
 
 
@@ -42,15 +44,23 @@ class _FileHandler(logging.FileHandler):
 
 @contextmanager
 def messages_to_screen() -> Iterator[None]:
-    """Show messages of level INFO and above while the block runs."""
-    with _handler(_ScreenHandler(), "%(message)s"):
-        yield
+    """Show messages of level INFO and above while the block runs; of several processes, those of the first."""
+    if is_first():
+        with _handler(_ScreenHandler(), "%(message)s"):
+            yield
+    else:
+        with _handler(logging.NullHandler(), ""), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
 
 
 @contextmanager
 def messages_to_file(path: Path) -> Iterator[None]:
     """Append messages to a file, too, those before the block and while it runs, and what ends it: a bug with its
     traceback."""
+    if not is_first():
+        yield
+        return
     handler = _FileHandler(path, encoding="utf-8")
     with _handler(handler, "%(asctime)s %(levelname)s %(message)s"):
         for screen in [other for other in logging.getLogger().handlers if isinstance(other, _ScreenHandler)]:

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from logger.writers import JSONLWriter, Writer, Writers
+from utils.distributed import is_first
 from utils.run_dir import METRICS
 
 log = logging.getLogger(__name__)
 
 
 def open_writers(run_dir: Path, tensorboard: bool, config: dict[str, Any], epoch: int, step: int) -> Writers:
-    """Writers that go on after `epoch` and `step`, with nothing that an earlier start wrote behind them."""
+    """Writers that go on after `epoch` and `step`, with nothing that an earlier start wrote behind them; none for a
+    process that is not the first of its run."""
+    if not is_first():
+        return Writers()
     writers: list[Writer] = [JSONLWriter(run_dir / METRICS, after_epoch=epoch)]
     if tensorboard:
         try:

@@ -123,7 +123,8 @@ def test_the_environment_of_each_start_is_recorded(project):
     starts = json.loads((run / "environment.json").read_text())
     assert len(starts) == 2
     assert set(starts[0]) == {
-        "time", "argv", "host", "process", "git_commit", "git_dirty", "versions", "platform", "cpu_threads", "gpus",
+        "time", "argv", "host", "process", "job", "git_commit", "git_dirty", "versions", "platform",
+        "cpu_threads", "gpus",
     }  # fmt: skip
     assert starts[0]["versions"]["torch"].startswith("2.")
 

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+import utils.device
+from utils.cpu import available_cores
 from utils.device import Devices, select_devices
 from utils.errors import UserError
 
@@ -39,6 +41,41 @@ def test_gpus_that_are_there_are_used(monkeypatch, caplog):
     assert select_devices(n_gpu=2, option="cpu") == Devices(torch.device("cpu"))
     with pytest.raises(UserError, match="no GPU 2; torch finds 2"):
         select_devices(1, "1,2")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "n_gpu", "option", "found"),
+    [
+        (4, 1, None, "cuda:1"),
+        (4, 1, "cuda", "cuda:1"),
+        (4, 1, "3,2", "cuda:2"),
+        (4, 0, None, "cpu"),
+        (4, 1, "cpu", "cpu"),
+        (0, 1, None, "cpu"),
+        (1, 1, None, "2 processes on this machine, but 1 GPU. Choices: torchrun --nproc_per_node=1, or -d cpu."),
+        (4, 1, "3", "-d 3: 2 processes on this machine, but 1 GPU."),
+        (4, 1, "mps", "-d mps: is for one process; this run has several."),
+    ],
+)
+def test_each_of_several_processes_has_a_gpu(monkeypatch, gpus, n_gpu, option, found):
+    """The second of two. Processes that are there are in tests/test_distributed.py."""
+    ranks = {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    for name, value in ranks.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(utils.device, "set_timeout", lambda minutes: None)
+    try:
+        assert str(select_devices(n_gpu, option).main) == found
+    except UserError as error:
+        assert str(error).startswith(found)
+
+
+def test_cores_are_shared_among_the_processes_of_a_machine(monkeypatch):
+    alone = available_cores()
+    for name, value in {"RANK": 0, "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    assert available_cores() == max(1, alone // 2)
 
 
 def test_batches_of_any_nesting_are_moved():

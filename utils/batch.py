@@ -18,6 +18,25 @@ def move(batch: Any, device: torch.device) -> Any:
     return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch
 
 
+def split(batch: Any, size: int) -> list[Any]:
+    """The batch in parts of at most `size` samples, in order: tensors and lists that have an item a sample are cut,
+    whatever else is in it is in every part."""
+    whole = batch_size(batch)
+    return [batch] if size >= whole else [_cut(batch, i, i + size, whole) for i in range(0, whole, size)]
+
+
+def _cut(batch: Any, start: int, end: int, whole: int) -> Any:
+    if isinstance(batch, dict):
+        return {key: _cut(value, start, end, whole) for key, value in batch.items()}
+    if isinstance(batch, Tensor):
+        return batch[start:end] if batch.dim() and len(batch) == whole else batch
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_cut(item, start, end, whole) for item in batch))
+    if isinstance(batch, list) and len(batch) == whole and not any(isinstance(item, Tensor) for item in batch):
+        return batch[start:end]
+    return type(batch)(_cut(item, start, end, whole) for item in batch) if isinstance(batch, (tuple, list)) else batch
+
+
 def batch_size(batch: Any) -> int:
     """How many samples a batch holds: the first dimension of its first tensor.
 

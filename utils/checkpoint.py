@@ -146,13 +146,26 @@ def save_checkpoint(folder: Path, state: dict[str, Any], names: list[str]) -> No
     )
 
 
-def check_plain(name: str, state: Any) -> None:
-    """Raise `CheckpointError` if a part's state could be saved but not loaded again."""
+def packed(state: Any) -> bytes:
+    """A state as bytes, for other processes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    buffer.seek(0)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes) -> Any:
+    """What was packed, on the CPU.
+
+    Raises:
+        UnpicklingError: it holds more than tensors and plain values.
+    """
+    return _load(io.BytesIO(content))
+
+
+def check_plain(name: str, state: Any) -> None:
+    """Raise `CheckpointError` if a part's state could be saved but not loaded again."""
     try:
-        _load(buffer)
+        unpacked(packed(state))
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from utils.distributed import local_world_size
+
 _V2 = Path("/sys/fs/cgroup/cpu.max")
 _V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt's names
@@ -15,7 +17,12 @@ _LARGE = 2**30
 
 
 def available_cores() -> int:
-    """Cores that the process may run on, and that its container (docker --cpus, a Kubernetes limit) grants it."""
+    """Cores that the process may run on, and that its container (docker --cpus, a Kubernetes limit) grants it; of
+    several processes on a machine, the share of one."""
+    return max(1, _cores() // local_world_size())
+
+
+def _cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         words = _V2.read_text().split() if _V2.exists() else [path.read_text().strip() for path in _V1]
@@ -27,7 +34,8 @@ def available_cores() -> int:
 
 def fit_threads() -> None:
     """Have torch use no more threads than there are cores for them: it does not see a container's limit, and threads
-    that wait for each other's cores are slower than few. OMP_NUM_THREADS, where it is set, decides."""
+    that wait for each other's cores are slower than few. OMP_NUM_THREADS, where it is set, decides; torchrun sets it
+    to 1 where it starts several processes."""
     if "OMP_NUM_THREADS" not in os.environ and available_cores() < torch.get_num_threads():
         torch.set_num_threads(available_cores())
 

@@ -1,7 +1,8 @@
 """Which devices a run uses, and how batches and modules get there."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,20 +10,28 @@ from torch import nn
 
 from utils.batch import move
 from utils.cpu import fit_threads, keep_freed_memory
+from utils.distributed import broadcast_from_first, local_rank, local_world_size, set_timeout, world_size
 from utils.errors import UserError
+from utils.parallel import Parallel, ddp
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Devices:
-    """The device that holds the model, and the GPUs that a batch is split over (DataParallel) where there are two."""
+    """The device that holds the model, and the GPUs that a batch is split over (DataParallel) where there are two.
+
+    `parallel`: how several processes share the work.
+    """
 
     main: torch.device = torch.device("cpu")
     gpu_ids: tuple[int, ...] = ()
+    parallel: Parallel = field(default_factory=ddp)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """What to call in the module's place. The module itself stays bare, and so do its names in a checkpoint."""
+        if world_size() > 1:
+            return self.parallel.wrap(module, self.main)
         return nn.DataParallel(module, list(self.gpu_ids)) if len(self.gpu_ids) > 1 else module
 
     def prepare(self, matmul_precision: str) -> None:
@@ -31,19 +40,32 @@ class Devices:
         if self.main.type == "cpu":
             keep_freed_memory()
 
+    def place(self, model: nn.Module) -> nn.Module:
+        """The model on the main device, or this process's shard of it. Before its optimizer is made."""
+        return self.parallel.shard(model.to(self.main)) if world_size() > 1 else model.to(self.main)
+
     def move(self, batch: Any) -> Any:
         """The batch on the main device: tensors in tuples, lists and dicts, and whatever else has `to`."""
         return move(batch, self.main)
 
+    def share_buffers(self, modules: Iterable[nn.Module]) -> None:
+        """Give every process the buffers of the first, such as a norm's running means."""
+        broadcast_from_first([buffer for module in modules for buffer in module.buffers()])
 
-def select_devices(n_gpu: int, option: str | None = None) -> Devices:
+
+def select_devices(n_gpu: int, option: str | None = None, parallel: Parallel | None = None) -> Devices:
     """`option` (from `-d`: cpu, cuda, mps, or GPU numbers such as 0,1) decides; else `n_gpu`, as far as there are any.
+    Of several processes each has one GPU, or all are on the CPU: there `n_gpu` only says whether it is 0.
     Of the CPU, no more cores are used than this process may have.
 
     Raises:
-        UserError: a device was asked for by name that this machine does not have.
+        UserError: a device was asked for by name that this machine does not have, or not for so many processes.
     """
     fit_threads()
+    parallel = parallel or ddp()
+    if world_size() > 1:
+        set_timeout(parallel.timeout_minutes)
+        return Devices(_device_of_rank(n_gpu, option), parallel=parallel)
     if option is not None:
         return _named_devices(option)
     found = torch.cuda.device_count()
@@ -60,6 +82,23 @@ def select_devices(n_gpu: int, option: str | None = None) -> Devices:
         )
     ids = tuple(range(min(n_gpu, found)))
     return Devices(torch.device("cuda", 0), ids) if ids else Devices(torch.device("cpu"))
+
+
+def _device_of_rank(n_gpu: int, option: str | None) -> torch.device:
+    found = torch.cuda.device_count()
+    if option == "mps":
+        raise UserError("-d mps: is for one process; this run has several. Choices: cpu, or start it without torchrun.")
+    if option == "cpu" or (option is None and (n_gpu == 0 or found == 0)):
+        return torch.device("cpu")
+    ids = _named_devices(option).gpu_ids if option not in (None, "cuda") else tuple(range(found))
+    if len(ids) < local_world_size():
+        where = f"-d {option}: " if option else ""
+        raise UserError(
+            f"{where}{local_world_size()} processes on this machine, but {len(ids)} GPU{'s' * (len(ids) != 1)}. "
+            f"Choices: torchrun --nproc_per_node={max(1, len(ids))}, or -d cpu."
+        )
+    torch.cuda.set_device(ids[local_rank()])
+    return torch.device("cuda", ids[local_rank()])
 
 
 def _named_devices(option: str) -> Devices:

@@ -8,6 +8,7 @@ from datetime import datetime
 from importlib import metadata
 from typing import Any
 
+from utils.distributed import job
 from utils.paths import PROJECT_ROOT
 from utils.secrets import redacted_arguments
 
@@ -21,6 +22,7 @@ def environment() -> dict[str, Any]:
         "argv": redacted_arguments(sys.argv),
         "host": platform.node(),
         "process": os.getpid(),
+        "job": job(),
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain")),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},

@@ -5,8 +5,11 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
+
+_FIRST_SPEAKS_SECONDS = 3.0
 
 
 class UserError(Exception):
@@ -61,12 +64,19 @@ def closest(name: str, choices: Iterable[str]) -> str:
 
 
 def exit_code_of(command: Callable[[], None]) -> int:
-    """Run a command; turn an error that has a message of its own into that message and its exit code."""
+    """Run a command; turn an error that has a message of its own into that message and its exit code.
+
+    Of several processes, what all come upon is told by the first: the others wait, and are ended with it.
+    """
+    from utils.distributed import is_first, rank
+
+    who = "" if is_first() else f"[rank {rank()}] "
     try:
         command()
     except (UserError, RunError) as error:
+        time.sleep(0 if is_first() else _FIRST_SPEAKS_SECONDS)
         for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            print(f"{who}error: {line}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except Stopped as stop:
         return 128 + stop.by
@@ -76,4 +86,7 @@ def exit_code_of(command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("Stopped at once.", file=sys.stderr)
         return 128 + signal.SIGINT
+    except Exception:
+        time.sleep(0 if is_first() else _FIRST_SPEAKS_SECONDS)
+        raise
     return 0

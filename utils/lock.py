@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from utils.distributed import is_first
 from utils.errors import UserError
 from utils.paths import shown_path
 from utils.run_dir import LOCK
@@ -32,11 +33,13 @@ class RunLock:
             os.close(self._descriptors.pop())
 
     def take(self, run_dir: Path) -> Path:
-        """Lock the directory and return it.
+        """Lock the directory and return it. Of several processes of a run, the first has the lock for all.
 
         Raises:
             UserError: another process trains there; or nothing can be written there.
         """
+        if not is_first():
+            return run_dir
         try:
             descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:

@@ -43,7 +43,10 @@ class TopOptions(_Checked):
     name: str = option("the run's name: its folder below `save_dir`")
     seed: int = option("the one seed of all randomness", 0, minimum=0)
     n_gpu: int = option(
-        "how many GPUs to use, as far as there are any; 0 for the CPU, two or more for `DataParallel`", 1, minimum=0
+        "how many GPUs one process uses, as far as there are any; 0 for the CPU, two or more for `DataParallel`, which "
+        "is slower than `torchrun`. Each of several processes has one, or with 0 none",
+        1,
+        minimum=0,
     )
 
     def contradictions(self) -> list[str]:
@@ -159,7 +162,10 @@ class LoaderOptions(_Checked):
     """The keys of the `data_loader` section."""
 
     batch_size: int | None = option(
-        "samples in a batch; null only for an iterable data set that gives whole batches itself", None, minimum=1
+        "samples in a batch, of all processes together: each has its part. Null only for an iterable data set that "
+        "gives whole batches itself",
+        None,
+        minimum=1,
     )
     shuffle: bool | None = option(
         "null: yes, unless there is a sampler. Like `drop_last`, for training alone: the other splits are read in "

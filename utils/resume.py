@@ -2,24 +2,26 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.checkpoint import CheckpointError
+from utils.checkpoint import CheckpointError, load_training_checkpoint
 from utils.config.frame import with_defaults
 from utils.config.loading import Config, changed_keys, check_saved_config, load_saved_config
 from utils.config.overrides import override
 from utils.config.places import Place, Places
 from utils.config.plan import Plan, make_plan
+from utils.distributed import from_first, is_restarted, job
 from utils.errors import ConfigError, UserError
 from utils.lock import RunLock
 from utils.options import RunOptions, parse_monitor
 from utils.paths import project_path, shown_path
 from utils.run_checkpoints import open_checkpoint
-from utils.run_dir import CONFIG, LOG, is_run_dir
+from utils.run_dir import CONFIG, LOG, is_run_dir, last_job
 
 AUTO = "auto"
+Found = tuple[dict[str, Any] | None, Path | None]
 Source = tuple[Plan, dict[str, Any] | None, Path | None]
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,9 @@ def read_source(
     """
     if config is not None:
         plan = make_plan(config, places)
-        found = _run_of(plan, lock) if resume_path == AUTO else (None, None)
+        own_job = job() if is_restarted() and resume_path != AUTO else None
+        goes_on = resume_path == AUTO or own_job is not None
+        found = _on_every_rank(lambda: _run_of(plan, lock, own_job)) if goes_on else (None, None)
         if init_from and found[1] is not None:
             log.warning("--init-from is not used: there is a run to go on with, from its own weights.")
         return plan, *found
@@ -50,7 +54,8 @@ def read_source(
     folder = path if path.is_dir() else path.parent
     if is_run_dir(folder):
         lock.take(folder)
-    file, checkpoint = open_checkpoint(path)
+    checkpoint, file = _on_every_rank(lambda: open_checkpoint(path)[::-1])
+    assert checkpoint is not None and file is not None, "or it would have raised"
     if not is_run_dir(folder) and (folder / LOG).is_file():
         raise CheckpointError(
             f"{shown_path(folder / CONFIG)}: is missing. The checkpoints hold a copy: "
@@ -66,10 +71,25 @@ def read_source(
     return plan, checkpoint, file
 
 
-def _run_of(plan: Plan, lock: RunLock) -> tuple[dict[str, Any] | None, Path | None]:
-    """Of the runs that this plan could go on with, the newest unfinished one; else the newest; else none."""
-    finished: tuple[dict[str, Any] | None, Path | None] = None, None
+def _on_every_rank(find: Callable[[], Found]) -> Found:
+    """What the first process finds, read by the others, too: by themselves they might find something else."""
+    found: list[Found] = []
+
+    def file() -> Path | None:
+        found.append(find())
+        return found[0][1]
+
+    path = from_first(file)
+    return found[0] if found else (load_training_checkpoint(path), path) if path else (None, None)
+
+
+def _run_of(plan: Plan, lock: RunLock, own_job: str | None = None) -> Found:
+    """Of the runs that this plan could go on with, the newest unfinished one; else the newest; else none. With a job,
+    only those that this one has started itself."""
+    finished: Found = None, None
     for run_dir in _runs_of(plan):
+        if own_job is not None and last_job(run_dir) != own_job:
+            continue
         try:
             changed = refused_keys(load_saved_config(run_dir / CONFIG), plan.config)
         except UserError as error:
@@ -170,7 +190,11 @@ MAY_CHANGE_ON_RESUME = (
     "data_loader.persistent_workers",
     "data_loader.timeout",
     "data_loader.multiprocessing_context",
+    "parallel",
     "dataset.args.data_dir",
+    "trainer.args.micro_batch_size",
+    "trainer.args.activation_checkpointing",
+    "trainer.args.compile",
 )
 
 
@@ -179,7 +203,8 @@ def refused_keys(old: Config, new: Config) -> list[str]:
     may_change = set(MAY_CHANGE_ON_RESUME)
     if (new["lr_scheduler"] or {}).get("type") == "ReduceLROnPlateau":
         may_change -= {"trainer.monitor"}  # it goes on comparing with the best of the old value
-    return [key for key in changed_keys(with_defaults(old), new) if key not in may_change]
+    changed = changed_keys(with_defaults(old), new)
+    return [key for key in changed if key not in may_change and not key.startswith("parallel.")]
 
 
 def refuse_changes(old: Config, new: Config) -> None:

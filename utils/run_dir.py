@@ -5,8 +5,10 @@ import json
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from utils.config.loading import Config, write_config
+from utils.distributed import from_first
 from utils.environment import environment
 from utils.errors import ConfigError
 from utils.files import write_atomically
@@ -27,11 +29,16 @@ def check_name(name: object) -> str | None:
 
 
 def create_run_dir(save_dir: str, name: str) -> Path:
-    """Make `save_dir/name/<date>-<time>`, with a number behind it where that second is taken.
+    """Make `save_dir/name/<date>-<time>`, with a number behind it where that second is taken; one for all processes of
+    a run.
 
     Raises:
         ConfigError: the folder cannot be made.
     """
+    return from_first(lambda: _create(save_dir, name))
+
+
+def _create(save_dir: str, name: str) -> Path:
     parent = project_path(save_dir) / name
     run_id = datetime.now().strftime("%Y%m%d-%H%M%S")
     try:
@@ -55,10 +62,19 @@ def is_run_dir(folder: Path) -> bool:
 def describe_run(run_dir: Path, config: Config) -> None:
     """Write what it takes to repeat the run: the resolved config, and the environment of each start."""
     write_config(run_dir / CONFIG, config)
-    path = run_dir / ENVIRONMENT
+    content = json.dumps([*_starts(run_dir), environment()], indent=2)
+    write_atomically(run_dir / ENVIRONMENT, content.encode())
+
+
+def last_job(run_dir: Path) -> str | None:
+    """Which job has started the run, or gone on with it, last."""
+    starts = _starts(run_dir)
+    return starts[-1].get("job") if starts and isinstance(starts[-1], dict) else None
+
+
+def _starts(run_dir: Path) -> list[Any]:
     try:
-        starts = json.loads(path.read_text())
+        starts = json.loads((run_dir / ENVIRONMENT).read_text())
     except (OSError, ValueError):
-        starts = []
-    content = json.dumps([*(starts if isinstance(starts, list) else []), environment()], indent=2)
-    write_atomically(path, content.encode())
+        return []
+    return starts if isinstance(starts, list) else []

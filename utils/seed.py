@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from utils.distributed import rank
+
 
 def derived_seed(*parts: int | str) -> int:
     """A 63-bit seed that is a function of its parts, and of nothing else."""
@@ -15,10 +17,15 @@ def derived_seed(*parts: int | str) -> int:
 
 
 def seed_everything(*parts: int | str) -> None:
-    """Seed Python's, NumPy's and torch's global generators, on every device."""
+    """Seed Python's, NumPy's and torch's global generators, on every device: on every rank the same."""
     seed = derived_seed(*parts)
     torch.manual_seed(seed)
     _seed_cpu(seed)
+
+
+def seed_own(*parts: int | str) -> None:
+    """Seed them on every rank otherwise."""
+    seed_everything(*parts, *([rank()] if rank() else []))
 
 
 class seeded:  # in the manner of torch.no_grad

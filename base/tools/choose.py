@@ -3,14 +3,14 @@
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from base.base_trainer import BaseTrainer
+from utils.paths import project_path
 
 
-def tool_of(args: Namespace, runs_dir: Path) -> Callable[[BaseTrainer], None] | None:
-    """None where the run is to be trained. `runs_dir`: where its run directories are."""
+def tool_of(args: Namespace, save_dir: str, name: str) -> Callable[[BaseTrainer], None] | None:
+    """None where the run is to be trained. `save_dir`, `name`: where its run directories are."""
     if args.tool == "replay":
         from base.tools.replay import replay
 
@@ -22,7 +22,7 @@ def tool_of(args: Namespace, runs_dir: Path) -> Callable[[BaseTrainer], None] | 
     if args.tool == "profile":
         from base.tools.profile import profile
 
-        return partial(_after_preflight, profile, folder=runs_dir / "profile")
+        return partial(_after_preflight, profile, folder=project_path(save_dir) / name / "profile")
     if args.overfit:
         from base.tools.overfit import overfit
 

@@ -3,6 +3,8 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 
+from utils.distributed import world_size
+
 
 def parse_arguments(description: str, short_options: Mapping[str, str], argv: Sequence[str] | None = None) -> Namespace:
     """`short_options`: names of options that are short for `--set KEY=VALUE`, with the key of each."""
@@ -64,6 +66,8 @@ def _check(parser: ArgumentParser, args: Namespace) -> None:
         parser.error("argument --init-from: not allowed with argument -r/--resume, which has its own weights")
     if args.tool == "replay" and not goes_on:
         parser.error("argument --replay: needs -r/--resume with the run")
+    if world_size() > 1 and (args.overfit or args.tool not in (None, "print-config", "fast-dev-run")):
+        parser.error(f"argument --{args.tool or 'overfit'}: is for one process. Start it without torchrun")
     tool = args.tool if args.tool != "replay" else None
     if (tool or args.overfit) and args.resume:
         parser.error(f"argument --{tool or 'overfit'}: needs -c/--config alone, since it continues no run")

@@ -77,6 +77,7 @@ PLACES_OF = {
     "optimizer": "`optimizer`",
     "lr_scheduler": "`lr_scheduler`",
     "trainer": "`trainer`",
+    "parallel": "`parallel`",
 }
 
 

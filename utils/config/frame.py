@@ -21,8 +21,11 @@ SECTIONS = {
     "optimizer": "how the weights move",
     "lr_scheduler": "how the learning rate moves",
     "trainer": "the step, and the run around it",
+    "parallel": "how several processes share the run",
 }
-DEFAULTS: Config = {"seed": 0, "n_gpu": 1, "loss": None, "metrics": [], "optimizer": None, "lr_scheduler": None}
+DEFAULTS: Config = {
+    "seed": 0, "n_gpu": 1, "loss": None, "metrics": [], "optimizer": None, "lr_scheduler": None, "parallel": None,
+}  # fmt: skip
 LATER = "What the sections name is looked up when this is mended."
 # Where the victoresque template's keys have gone.
 RENAMED = {

@@ -18,6 +18,7 @@ from utils.options import MetricOptions, ModelOptions, OptimizerOptions, RunOpti
 from utils.paths import PROJECT_ROOT
 
 Predicate = Callable[[Any], bool]
+PARALLEL = "utils.parallel.Parallel"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ def _is_builder(found: Any) -> bool:
     if not inspect.isfunction(found) or found.__module__.split(".")[0] in ("torch", "torchvision"):
         return False
     return inspect.isclass(returned) and issubclass(returned, attribute("torch.nn.Module"))
+
+
+def _is_parallel(found: Any) -> bool:
+    """A function that makes one of the ways in which processes share a run."""
+    returned = getattr(found, "__annotations__", {}).get("return")
+    return inspect.isfunction(found) and inspect.isclass(returned) and issubclass(returned, attribute(PARALLEL))
 
 
 def _is_loss_class(found: Any) -> bool:
@@ -186,6 +193,11 @@ KINDS = {
         nested="model",
         extras=RunOptions,
         default_type="Trainer",
+    ),
+    "parallel": Kind(
+        "a function that says that it returns a utils.parallel.Parallel",
+        _is_parallel,
+        project="utils.parallel",
     ),
 }
 

@@ -14,8 +14,8 @@ from utils.config.signatures import parameters
 from utils.errors import ConfigError, shown
 from utils.options import LoaderOptions, Patterns, RunOptions, TopOptions
 
-RESERVED = ("epoch", "step", "loss", "lr", "grad_norm", "seconds", "items_per_second", "data_wait_share")
-NAMED = ("model", "dataset", "loss", "optimizer", "lr_scheduler", "trainer")
+RESERVED = ("epoch", "step", "loss", "lr", "grad_norm", "skipped", "seconds", "items_per_second", "data_wait_share")
+NAMED = ("model", "dataset", "loss", "optimizer", "lr_scheduler", "trainer", "parallel")
 _NO_KIND = Kind("nothing", lambda found: False)
 
 
@@ -35,6 +35,7 @@ class Plan:
     optimizer: Component
     lr_scheduler: Component
     trainer: Component
+    parallel: Component
 
 
 def make_plan(config: Config, places: Places | None = None) -> Plan:

@@ -1,0 +1,83 @@
+"""How the processes of a run share its work: what the section `parallel` may name."""
+
+import inspect
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from utils import distributed
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Processes that share nothing. `timeout_minutes`: how long they wait for each other before the run ends."""
+
+    timeout_minutes: float
+
+    def shard(self, model: nn.Module) -> nn.Module:
+        """The model as each process holds it. Before its optimizer is made."""
+        return model
+
+    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """What to call in the module's place."""
+        return module
+
+    def exchanging(self, module: nn.Module, is_on: bool) -> AbstractContextManager[None]:
+        """Where it is off, the backward passes within leave their gradients to the next one where it is on."""
+        return nullcontext()
+
+
+_KNOWN = inspect.signature(DistributedDataParallel).parameters
+_BUFFERS_STAY: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _KNOWN else "broadcast_buffers": False
+}
+
+
+class _Replica(DistributedDataParallel):
+    """The module itself where there is nothing to learn: an evaluation may have a batch more here than elsewhere."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs) if torch.is_grad_enabled() else self.module(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Replicas(Parallel):
+    """Each process has the whole model, and a part of each batch; `backward` averages the gradients over them.
+
+    Buffers are not exchanged each step, as torch would by itself, but where they count: the run gives every process
+    those of the first before it evaluates.
+    """
+
+    options: dict[str, Any]
+
+    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            return module
+        ids = [device] if device.type == "cuda" else None
+        group = distributed.device_group()
+        return _Replica(module, device_ids=ids, process_group=group, **_BUFFERS_STAY, **self.options)
+
+    def exchanging(self, module: nn.Module, is_on: bool) -> AbstractContextManager[None]:
+        return nullcontext() if is_on or not isinstance(module, _Replica) else module.no_sync()
+
+
+def ddp(
+    timeout_minutes: float = 10.0,
+    find_unused_parameters: bool = False,
+    static_graph: bool = False,
+    bucket_cap_mb: float = 25.0,
+) -> Parallel:
+    """torch's DistributedDataParallel, with its own arguments."""
+    options: dict[str, Any] = {"find_unused_parameters": find_unused_parameters, "static_graph": static_graph}
+    options |= {"bucket_cap_mb": bucket_cap_mb, "gradient_as_bucket_view": True}
+    return Replicas(_checked(timeout_minutes), options)
+
+
+def _checked(timeout_minutes: float) -> float:
+    if not 0 < timeout_minutes < 60 * 24 * 365:
+        raise ValueError(f"timeout_minutes is {timeout_minutes}, not a time to wait")
+    return timeout_minutes
