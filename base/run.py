@@ -10,7 +10,10 @@ from utils.options import RunOptions
 
 
 class Batches(Protocol):
-    """The batches of a split, pass after pass; `data_loader.loaders.Batches` is one."""
+    """The batches of a split, pass after pass; `data_loader.loaders.Batches` is one. Several processes get a part of
+    each; `weight` is what a mean over the last one weighs in the average over them."""
+
+    weight: float
 
     @property
     def dataset(self) -> Any:
@@ -20,7 +23,8 @@ class Batches(Protocol):
         """Batches in a pass; None where only the end tells (iterable data sets)."""
 
     def epoch(self, steps: int | None = None) -> Iterator[Any]:
-        """The next `steps` batches, or one pass; of a split that does not train, the first ones each time."""
+        """The next `steps` batches, or one pass; of a split that does not train, the first ones each time. Between two
+        batches it raises `Stopped` where a signal has asked for it."""
 
     def trial(self) -> Any:
         """A batch to try a step on; the position stays."""

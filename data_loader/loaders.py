@@ -19,8 +19,10 @@ from torch.utils.data import (
 
 from data_loader.advice import advise
 from data_loader.defaults import fitted
+from data_loader.lockstep import in_lockstep
 from data_loader.repeatable import Fetcher, Order, Reader, isolated
 from data_loader.workers import POLL_SECONDS, batches_of
+from utils.distributed import world_size
 from utils.errors import BatchError, ConfigError
 from utils.options import LoaderOptions
 from utils.seed import derived_seed
@@ -45,17 +47,31 @@ def make_batches_of_splits(
 def make_batches(
     dataset: Dataset[Any], split: str, seed: int, options: LoaderOptions, device: torch.device = _CPU
 ) -> "Batches":
-    """The batches of a split, for a model on `device`. The data set may bring `collate(samples)`, and
-    `__getitems__(indices)` for whole batches.
+    """The batches of a split, for a model on `device`; of several processes, this one's part of each. The data set may
+    bring `collate(samples)`, and `__getitems__(indices)` for whole batches.
 
     Raises:
         ConfigError: options that do not suit the data set, or leave no batch.
     """
     make = _iterable_batches if isinstance(dataset, IterableDataset) else _indexed_batches
+    if options.batch_size is not None and world_size() > 1 and split == "train":
+        _check_shares(options.batch_size, dataset)
     try:
         return make(dataset, split, f"{seed}/{split}", fitted(options, dataset, device))
     except (ValueError, AssertionError, OverflowError) as error:  # torch uses all for values that cannot be
         raise ConfigError(f"data_loader: {error}.") from error
+
+
+def _check_shares(batch_size: int, dataset: Any) -> None:
+    ranks, is_stream = world_size(), isinstance(dataset, IterableDataset)
+    if batch_size < ranks or (is_stream and batch_size % ranks):
+        raise ConfigError(
+            f"data_loader.batch_size: {batch_size} samples cannot be shared among {ranks} processes"
+            f"{' equally, as an iterable data set needs it' if is_stream else ''}. It is the size for all together."
+        )
+    if not is_stream and len(dataset) < ranks:
+        raise ConfigError(f"dataset: {len(dataset)} training samples are too few for {ranks} processes.")
+    log.info("%d processes, batch_size %d: %g samples each.", ranks, batch_size, batch_size / ranks)
 
 
 def _indexed_batches(dataset: Any, split: str, seed: str, options: LoaderOptions) -> "Batches":
@@ -76,6 +92,8 @@ def _index_batches(
     if size is None:
         raise ConfigError("data_loader.batch_size: missing. Write how many samples make a batch.")
     sources = {"data_source": dataset, "dataset": dataset, "generator": generator, "batch_size": size}
+    if is_training and world_size() > 1 and "DistributedSampler" in str(options.sampler):
+        raise ConfigError("data_loader.sampler: each process has its part already. Leave DistributedSampler out.")
     if is_training and options.batch_sampler:
         return options.batch_sampler(**sources)
     indices: Sampler[int]
@@ -98,7 +116,7 @@ def _iterable_batches(dataset: Any, split: str, seed: str, options: LoaderOption
     reader = Reader(dataset, getattr(dataset, "collate", default_collate))
     loader = DataLoader(
         reader,
-        options.batch_size,
+        options.batch_size // world_size() if options.batch_size is not None else None,
         collate_fn=reader.collate if is_batching else _as_it_is,
         drop_last=options.drop_last and split == "train" and is_batching,
         **_for_torch(options),
@@ -130,6 +148,9 @@ class Batches:
 
     Between batches, `state_dict` is the position; after `load_state_dict` the next `epoch` goes on from there, without
     loading what was passed over (iterable data sets, which know no positions, are read again up to it).
+
+    `weight`: what a mean over the batch given last weighs in the average over the processes: 1 where all have equally
+    large parts of it.
     """
 
     def __init__(
@@ -142,8 +163,11 @@ class Batches:
         self._seed = seed
         self._samples = samples
         self._advances = split == "train"
+        has_equal_parts = order is not None and samples is not None and samples >= world_size()
+        self._sizes = order.sizes if order is not None and has_equal_parts else None
+        self.weight = 1.0
         self._passes = self._taken = 0
-        self._iterator: Iterator[Any] | None = None
+        self._iterator: Iterator[tuple[Any, float]] | None = None
         self._has_advised = False
 
     @property
@@ -160,15 +184,18 @@ class Batches:
         Raises:
             ConfigError: a whole pass gave no batch.
             BatchError: a sample cannot be loaded, or a worker has died or hangs. The position stays before that batch.
+            Stopped: a signal asked for it, after the step that was made with the last batch.
         """
         if not self._advances:
-            yield from islice(self._open_pass(steps), steps)
+            for batch, _ in in_lockstep(islice(self._open_pass(steps), steps), self._sizes, is_training=False):
+                yield batch
             return
         count = 0
         while steps is None or count < steps:
             if self._iterator is None:
-                self._iterator = self._open_pass()
-            for batch in self._iterator:
+                self._iterator = in_lockstep(self._open_pass(), self._sizes, is_training=True)
+            for batch, weight in self._iterator:
+                self.weight = weight
                 self._taken += 1
                 count += 1
                 yield batch

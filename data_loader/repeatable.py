@@ -1,15 +1,18 @@
 """What makes a batch the same whenever it is made: its indices and its randomness are functions of its position."""
 
-from collections.abc import Callable, Iterator, Sized
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import BatchSampler, Dataset, IterableDataset, Sampler, get_worker_info
 
+from data_loader.lockstep import Sizes, own_parts, own_samples
 from utils.batch import tensors
+from utils.distributed import rank, world_size
 from utils.frames import told
 from utils.seed import cpu_rng_state, derived_seed, seeded, set_cpu_rng_state
 
@@ -17,7 +20,8 @@ Position = tuple[str, list[int]]  # the seed of a batch, and the indices of its 
 
 
 class Order(Sampler[Position]):
-    """The index batches of one pass, each with a seed of its own. `start` before each pass.
+    """The index batches of one pass, each with a seed of its own; of several processes, this one's part of each.
+    `start` before each pass.
 
     `generator`: the one that torch's samplers draw from, seeded here for each pass.
     `is_custom`: the sampler may draw from the global generators, too, and gets its own ones to do so.
@@ -30,26 +34,35 @@ class Order(Sampler[Position]):
         self._seed = seed
         self._pass = self._first = 0
         self._end: int | None = None
+        self.sizes: Sizes = deque()  # of the batches that are asked for
 
     def start(self, number: int, first: int, end: int | None = None) -> None:
         """Make the next iteration pass `number`, from its batch `first` on; up to before `end`, so that no worker loads
         what nobody asks for."""
         self._pass, self._first, self._end = number, first, end
+        self.sizes.clear()
         for sampler in (self._index_batches, getattr(self._index_batches, "sampler", None)):
             if sampler is not None and hasattr(sampler, "set_epoch"):  # torch's word for "the next pass"
                 sampler.set_epoch(number)
 
     def steps(self) -> int | None:
         """Batches in a pass; None where the sampler does not know."""
-        return len(self._index_batches) if isinstance(self._index_batches, Sized) else None
+        batches: Any = self._index_batches
+        if not hasattr(batches, "__len__"):
+            return None
+        is_plain = type(batches) is BatchSampler and not batches.drop_last and hasattr(batches.sampler, "__len__")
+        rest = len(batches.sampler) % batches.batch_size if is_plain else 0
+        return len(batches) - (len(batches) > 1 and 0 < rest < world_size())  # see `own_parts`
 
     def __iter__(self) -> Iterator[Position]:
         seed = f"{self._seed}/{self._pass}"
         self._generator.manual_seed(derived_seed(seed))
         index_batches = iter(self._index_batches)
-        drawn = enumerate(isolated(index_batches, seed) if self._is_custom else index_batches)
-        for number, indices in islice(drawn, self._first, self._end):
-            yield f"{self._seed}/{self._pass}/{number}", list(indices)
+        drawn = isolated(index_batches, seed) if self._is_custom else index_batches
+        own, suffix = own_parts(drawn, rank(), world_size()), f"/{rank()}" if rank() else ""
+        for number, (indices, whole) in islice(enumerate(own), self._first, self._end):
+            self.sizes.append((len(indices), whole))
+            yield f"{self._seed}/{self._pass}/{number}{suffix}", indices
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ class Reader(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            yield from self.dataset
+            yield from own_samples(self.dataset, rank(), world_size())
         except (Exception, SystemExit) as error:
             yield from repeat(Failure(described(error)))  # more than once: the last samples may make no batch
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from data_loader.repeatable import Failure, Order, described
+from utils.distributed import world_size
 from utils.errors import BatchError, Stopped
 from utils.seed import drop_spare_normal
 from utils.signals import raise_if_asked
@@ -96,7 +97,8 @@ def _next(iterator: Iterator[Any], seconds: float) -> Any:
         except RuntimeError as error:
             if not str(error).startswith("DataLoader timed out"):
                 raise
-            raise_if_asked()
+            if world_size() == 1:  # several stop together
+                raise_if_asked()
             if seconds and time.monotonic() - start >= seconds:
                 raise TimeoutError(f"no batch within {seconds:g} seconds") from error
 
