@@ -18,15 +18,17 @@ from base.lr_schedule import LRSchedule, learning_rates
 from base.memory import explain_memory
 from base.monitor import Monitor
 from base.run import Run
-from logger.means import RunningMeans, StepResult
+from base.state import give_state, state_of
+from logger.means import RunningMeans, StepResult, joint_means
 from logger.metrics import scalars_and_matrices
 from logger.progress import Progress
-from logger.tables import VALID, EpochTable, value_table
+from logger.tables import VALID, EpochTable
 from logger.writers import Writers
-from utils.checkpoint import FORMAT, Stateful, load_into
+from utils.checkpoint import Stateful, load_into
+from utils.distributed import explain_lost_rank, world_size
 from utils.errors import BatchError, RunError, Stopped
-from utils.seed import rng_state, seed_everything, set_rng_state
-from utils.signals import StopSignals, raise_if_asked
+from utils.seed import seed_own
+from utils.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class BaseTrainer(ABC):
         self.writers = Writers()
         self.watch = FiniteWatch(run.metrics.functions, stops=options.on_non_finite == "stop")
         self.epoch = self.step = 0  # finished ones; inside an epoch, its own number
-        self._so_far: EpochSoFar | None = None  # of the epoch under way
+        self.so_far: EpochSoFar | None = None  # of the epoch under way
 
     # ---- yours ----
 
@@ -114,28 +116,23 @@ class BaseTrainer(ABC):
     @final
     @property
     def is_finished(self) -> bool:
-        return self._so_far is None and (self.epoch >= self.run.options.epochs or self.monitor.is_patience_over)
+        return self.so_far is None and (self.epoch >= self.run.options.epochs or self.monitor.is_patience_over)
 
     @final
     @property
     def epochs_done(self) -> int:
-        return self.epoch - (self._so_far is not None)
+        return self.epoch - (self.so_far is not None)
 
     @final
     @property
     def position(self) -> str:
         """Where the run is, in words."""
-        return f"step {self.step}, within epoch {self.epoch}" if self._so_far else f"epoch {self.epoch}"
+        return f"step {self.step}, within epoch {self.epoch}" if self.so_far else f"epoch {self.epoch}"
 
     @final
     def why_finished(self) -> str:
         """Where the run ended, its best epoch, and what would make it go on."""
-        end, option = f"epoch {self.epoch} of {self.run.options.epochs}", "trainer.epochs=N"
-        if self.monitor.is_patience_over:
-            end += f", {self.monitor.epochs_without_improvement} in a row without a better {self.monitor.name}"
-            option = "trainer.early_stop=N"
-        best = value_table(self.monitor.best_values)
-        return f"{end}. To go on: python train.py -r RUN --set {option}" + (f"\nBest epoch:\n{best}" if best else "")
+        return self.monitor.why_over(self.epoch, self.run.options.epochs)
 
     @final
     def evaluate(self, split: str, steps: int | None = None) -> dict[str, Any]:
@@ -149,23 +146,13 @@ class BaseTrainer(ABC):
             for batch in progress:
                 result = self.result_of(self.valid_step, batch)
                 means.update(result)
-                progress.update(result.count)
-                raise_if_asked()
+                progress.update(result.count * world_size())
         return means.compute() | scalars_and_matrices(self.metrics.compute())
 
     @final
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint without its config: plain tensors and plain values."""
-        return {
-            "format": FORMAT,
-            "epoch": self.epochs_done,
-            "step": self.step,
-            **{name: part.state_dict() for name, part in self.stateful().items()},
-            "monitor": self.monitor.state_dict(),
-            "batches": self.run.batches["train"].state_dict(),
-            "epoch_so_far": self._so_far.state_dict(self.metrics) if self._so_far else {},
-            "rng": rng_state(),
-        }
+        return state_of(self)
 
     @final
     def load_state_dict(self, state: dict[str, Any], source: str = "checkpoint", names: Iterable[str] = ()) -> None:
@@ -174,15 +161,12 @@ class BaseTrainer(ABC):
         Raises:
             CheckpointError: a part is missing, or does not fit.
         """
-        for name, part in self.stateful().items():
-            if not names or name in names:
-                load_into(name, part.load_state_dict, state.get(name, {}), source)
-        if not names:
-            self.epoch, self.step = state["epoch"], state["step"]
-            load_into("monitor", self.monitor.load_state_dict, state["monitor"], source)
-            load_into("batches", self.run.batches["train"].load_state_dict, state["batches"], source)
-            load_into("epoch_so_far", self._load_epoch_so_far, state.get("epoch_so_far"), source)
-            load_into("rng", set_rng_state, state["rng"], source)
+        give_state(self, state, source, list(names))
+
+    @final
+    def begin_within_epoch(self, state: dict[str, Any]) -> None:
+        """Go on with the epoch that `EpochSoFar.state_dict` told of."""
+        self.epoch, self.so_far = self.epoch + 1, epoch_so_far(state)
 
     @final
     def result_of(self, step: Callable[[Any], StepResult], batch: Any) -> StepResult:
@@ -191,14 +175,10 @@ class BaseTrainer(ABC):
             return step(self.run.devices.move(batch))
         except (RuntimeError, MemoryError) as error:
             explain_memory(error, batch, self.step + 1)
+            explain_lost_rank(error)
             raise
 
     # ---- its parts, in calling order ----
-
-    def _load_epoch_so_far(self, state: dict[str, Any] | None) -> None:
-        if state:
-            self.epoch += 1
-            self._so_far = epoch_so_far(state)
 
     def _train_and_save_one_epoch(self) -> tuple[dict[str, Any], bool]:
         """Its values, and whether it is the best one."""
@@ -207,7 +187,7 @@ class BaseTrainer(ABC):
         self._step_schedules(self._values)
         self.writers.epoch(self._values)
         self.writers.flush()
-        self._so_far = None
+        self.so_far = None
         self._is_saved = self._checkpoints.end_epoch(self._good_state, self.epoch, is_best, self.is_finished)
         if not self._is_saved:
             self.monitor.best_values = best_before  # a best that is not on the disk is none
@@ -215,20 +195,20 @@ class BaseTrainer(ABC):
 
     def _train_one_epoch(self) -> dict[str, Any]:
         start, seed = time.perf_counter(), self.run.seed
-        raise_if_asked()
-        if self._so_far is None:
+        if self.so_far is None:
             self.epoch += 1
-            seed_everything(seed, "epoch", self.epoch)
-            self._so_far = EpochSoFar(self.learning_rates())
-        trained, progress = self._train_phase(self._so_far)
+            seed_own(seed, "epoch", self.epoch)
+            self.so_far = EpochSoFar(self.learning_rates())
+        trained, progress = self._train_phase(self.so_far)
         self.run.batches["train"].advise(progress.wait_seconds, progress.seconds)
-        seed_everything(seed, "after training", self.epoch)  # so that a stop from here on resumes here
+        seed_own(seed, "after training", self.epoch)  # so that a stop from here on resumes here
+        self.run.devices.share_buffers(self.parts(nn.Module).values())
         options = self.run.options
         validated = self.evaluate("valid", options.valid_steps) if "valid" in self.run.batches else {}
         scalars = self._write_matrices(trained, "train") | {
             VALID + name: value for name, value in self._write_matrices(validated, "valid").items()
         }
-        values = {"epoch": self.epoch, "step": self.step} | self._so_far.learning_rates | scalars
+        values = {"epoch": self.epoch, "step": self.step} | self.so_far.learning_rates | scalars
         self.on_epoch_end(values)
         if options.histogram_period and self.epoch % options.histogram_period == 0:
             self.writers.histograms(self.parts(nn.Module), self.step)
@@ -255,13 +235,12 @@ class BaseTrainer(ABC):
             when = {"step": self.step, "epoch": self.epoch, "batch": so_far.steps, "learning_rates": rates}
             names, values = list(result.means), so_far.means.update(result)
             self.watch.update(when, names, values)
-            progress.update(result.count)
+            progress.update(result.count * world_size())
             if self.step % options.log_steps == 0:
-                self._log_step(names, values, progress)
+                self._log_step(names, values, result.count, progress)
             for schedule in schedules:
                 schedule.on_step()
             self._checkpoints.end_step(self._good_state, self.step)
-            raise_if_asked()
         self.watch.check()
         if so_far.trained is None:
             so_far.trained = so_far.means.compute() | scalars_and_matrices(self.metrics.compute())
@@ -273,9 +252,9 @@ class BaseTrainer(ABC):
         self.watch.check_parameters(self.parts(nn.Module), {"step": self.step, "epoch": self.epoch})
         return self.state_dict()
 
-    def _log_step(self, names: list[str], values: Tensor, progress: Progress) -> None:
-        self.watch.check()  # waits for the device, and so does the next line; no other step does
-        means, rates = dict(zip(names, values.tolist(), strict=True)), self.learning_rates()
+    def _log_step(self, names: list[str], values: Tensor, count: int, progress: Progress) -> None:
+        parts = self.watch.check((values.tolist(), count))  # waits for the device; no other step does
+        means, rates = dict(zip(names, joint_means(parts), strict=True)), self.learning_rates()
         progress.show(**{names[0]: means[names[0]]}, **rates)
         self.writers.step(means | rates, self.step)
 

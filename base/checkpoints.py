@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from base.finite import NonFinite
 from utils.checkpoint import save_checkpoint
 from utils.disk import why_not_written
+from utils.distributed import from_first, is_first
 from utils.errors import BatchError, ConfigError, RunError, Stopped
 from utils.files import write_atomically
 from utils.options import RunOptions
@@ -28,7 +29,8 @@ State = Callable[[], dict[str, Any]]
 
 class Checkpoints:
     """Saves into a run directory: every `save_period` epochs, the best one whenever it comes, and the end; within an
-    epoch every `save_steps` and `save_minutes`. Order of calls: `start`, then the others.
+    epoch every `save_steps` and `save_minutes`. Order of calls: `start`, then the others; by all processes of a run
+    together, of which the first writes.
 
     Where a checkpoint cannot be written, the ones before it stay good, and the next is tried as ever; or, with
     `on_save_error` "stop", the run ends.
@@ -49,11 +51,15 @@ class Checkpoints:
         Raises:
             ConfigError: nothing can be written there.
         """
-        content: dict[str, Any] = {}
+        is_saved = source is not None and source.name == LAST
+        content = {} if is_saved else self._content(trainer.state_dict)
+        from_first(lambda: self._start(trainer, source, content))
+        trainer.monitor.load_state_dict(from_first(trainer.monitor.state_dict))
+
+    def _start(self, trainer: "BaseTrainer", source: Path | None, content: dict[str, Any]) -> None:
         try:
             describe_run(self.run_dir, self._config)
-            if source is None or source.name != LAST:
-                content = self._content(trainer.state_dict)
+            if content:
                 save_checkpoint(self.run_dir, content, [LAST])
             (self.run_dir / FAILURE).unlink(missing_ok=True)
             drop_later(self.run_dir, trainer.epochs_done, trainer.step)
@@ -77,7 +83,7 @@ class Checkpoints:
     def end_step(self, state: State, step: int) -> None:
         """Save `state()` if the step is due, or enough minutes have gone by since the last time."""
         steps, minutes = self._options.save_steps, self._options.save_minutes
-        is_late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        is_late = minutes is not None and from_first(lambda: time.monotonic() - self._saved_at >= 60 * minutes)
         if is_late or (steps is not None and step % steps == 0):
             self._save(state, f"Step {step}", [numbered_name(STEP, step)])
 
@@ -90,11 +96,13 @@ class Checkpoints:
         if not self._save(state, f"Step {step}", []):
             raise RunError(f"Stopped after step {step}, which is not saved: {reason}") from reason
         log.info("Saved after step %d. To go on: python train.py -r %s", step, shown_path(self.run_dir))
-        if isinstance(reason, Stopped):
+        if isinstance(reason, Stopped) and is_first():
             requeue_in_slurm(reason.by)
 
     def record(self, failure: NonFinite) -> None:
         """Note what `--replay` needs to come to the same failure."""
+        if not is_first():
+            return
         write_atomically(self.run_dir / FAILURE, json.dumps(failure.record, indent=2).encode())
         log.info(
             "The last checkpoint before is kept. To look: python train.py -r %s --replay", shown_path(self.run_dir)
@@ -103,6 +111,9 @@ class Checkpoints:
     def _save(self, state: State, what: str, names: list[str]) -> bool:
         content = self._content(state)
         self._saved_at = time.monotonic()
+        return from_first(lambda: self._write(content, what, names))
+
+    def _write(self, content: dict[str, Any], what: str, names: list[str]) -> bool:
         try:
             if not self.run_dir.is_dir():
                 log.warning("%s was deleted, and is made again.", shown_path(self.run_dir))

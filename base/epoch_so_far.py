@@ -1,10 +1,14 @@
 """What an epoch under way has come to: with it, a checkpoint within an epoch is as good as one between two."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from logger.means import RunningMeans
 from logger.metrics import Metrics
+from utils.distributed import is_first
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -36,3 +40,13 @@ def epoch_so_far(state: dict[str, Any]) -> EpochSoFar:
     means = RunningMeans()
     means.load_state_dict(state["means"])
     return EpochSoFar(state["learning_rates"], state["steps"], means, state["trained"], state["metrics"])
+
+
+def joined(states: list[dict[str, Any]], metrics: Metrics) -> dict[str, Any]:
+    """What several processes had, as one of another number of them goes on from it: the first has all that was seen,
+    the others nothing."""
+    if not states[0] or states[0]["trained"] is not None:
+        return states[0]
+    totals = [total for state in states for total in state["means"]["totals"]] if is_first() else []
+    seen = metrics.joined([state["metrics"] for state in states]) if is_first() else None
+    return states[0] | {"means": {"totals": totals}, "metrics": seen}

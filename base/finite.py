@@ -3,11 +3,13 @@
 import logging
 import math
 from collections.abc import Collection
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from utils import distributed
 from utils.errors import RunError
 
 log = logging.getLogger(__name__)
@@ -41,21 +43,27 @@ class FiniteWatch:
         if len(self._recent) >= CHECK_STEPS:
             self.check()
 
-    def check(self) -> None:
-        """Look at all steps since the last check.
+    def check(self, note: Any = None) -> list[Any]:
+        """Look at all steps since the last check, of all processes; the notes of all of them.
 
         Raises:
-            NonFinite: of the first value that is not, where `stops` is set.
+            NonFinite: of the first value that is not, where `stops` is set; on every process.
         """
         recent, self._recent = self._recent, []
         if not recent:
-            return
+            return distributed.gather(note) if note is not None else [note]
         device = recent[-1][2].device
         values = iter(torch.cat([values.to(device) for _, _, values in recent]).tolist())
-        for when, names, _ in recent:
-            for name, value in zip(names, values, strict=False):
-                if not math.isfinite(value) and name not in self._ignored:
-                    self._found(when, name, value)
+        own = [
+            (when, name, value)
+            for when, names, _ in recent
+            for name, value in zip(names, values, strict=False)
+            if not math.isfinite(value) and name not in self._ignored
+        ]
+        told, notes = zip(*distributed.gather((own[:1], note)), strict=True)
+        if found := list(chain.from_iterable(told)):
+            self._found(*min(found, key=lambda one: one[0]["step"]))
+        return list(notes)
 
     def check_parameters(self, modules: dict[str, nn.Module], when: dict[str, Any]) -> None:
         """Look at what is about to be saved: a gradient that no step reports may have spoilt it.

@@ -4,6 +4,7 @@ import logging
 import math
 from typing import Any
 
+from logger.tables import value_table
 from utils.options import parse_monitor
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,15 @@ class Monitor:
             return True
         self.epochs_without_improvement += 1
         return False
+
+    def why_over(self, epoch: int, epochs: int) -> str:
+        """Where a run ended, its best epoch, and what would make it go on."""
+        end, option = f"epoch {epoch} of {epochs}", "trainer.epochs=N"
+        if self.is_patience_over:
+            end += f", {self.epochs_without_improvement} in a row without a better {self.name}"
+            option = "trainer.early_stop=N"
+        best = value_table(self.best_values)
+        return f"{end}. To go on: python train.py -r RUN --set {option}" + (f"\nBest epoch:\n{best}" if best else "")
 
     def _is_better(self, value: float) -> bool:
         if not math.isfinite(value):

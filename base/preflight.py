@@ -15,6 +15,7 @@ from base.tools.anomaly import explained_backward
 from logger.metrics import scalars_and_matrices
 from logger.tables import VALID
 from utils.checkpoint import check_plain
+from utils.distributed import gather, world_size
 from utils.errors import BatchError, ConfigError, UserError, closest
 from utils.frames import told
 from utils.seed import rng_state, set_rng_state
@@ -22,7 +23,7 @@ from utils.seed import rng_state, set_rng_state
 _NOT_TOLD = [Path(__file__).parent, Path(torch.__file__).parent]
 # What a step raises when model, loss and data do not suit each other.
 _MISUSES = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError)
-RESERVED = ("format", "epoch", "step", "monitor", "batches", "epoch_so_far", "rng", "config")
+RESERVED = ("format", "epoch", "step", "monitor", "batches", "epoch_so_far", "rng", "other_ranks", "config")
 
 
 def check_before_training(trainer: BaseTrainer) -> None:
@@ -38,6 +39,7 @@ def check_before_training(trainer: BaseTrainer) -> None:
         schedule.check(trainer.monitor, trainer.run.options.epochs, _steps_per_epoch(trainer))
     rng = rng_state()
     names = {VALID + name for name in _names_in_validation(trainer)} | _names_in_training(trainer)
+    names = set().union(*gather(names))
     set_rng_state(rng)
     if trainer.monitor.is_on and trainer.monitor.name not in names:
         missing, reason = trainer.monitor.name, "" if "valid" in trainer.run.batches else " There is no validation set."
@@ -89,9 +91,13 @@ def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: st
         batch = batches.trial()
     except BatchError as error:  # nothing has begun: it is to be mended as a config is
         raise UserError(str(error)) from error
+    except ConfigError:
+        if world_size() == 1 or split == "train":
+            raise
+        batch = None  # fewer samples than processes: others have one to try
     try:
         with explained_backward():
-            result = trainer.result_of(step, batch)
+            result = trainer.result_of(step, batch) if batch is not None else StepResult({}, 0)
     except _MISUSES as error:
         raise UserError(f"The first {split} batch fails. {told(error, without=_NOT_TOLD)}") from error
     if not isinstance(result, StepResult):

@@ -1,6 +1,7 @@
 """Means over items, exact whatever the sizes of the batches, accumulated on the device."""
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -56,8 +57,8 @@ class RunningMeans:
         """The means over all items of all ranks. Syncs with the device."""
         sums: dict[str, float] = {}
         counts: dict[str, float] = {}
-        for names, totals in self._totals():
-            *values, count = distributed.sum_over_ranks(totals).tolist()
+        own = [(names, totals.tolist()) for names, totals in self._totals()]
+        for names, (*values, count) in chain.from_iterable(distributed.gather(own)):
             for name, value in zip(names, values, strict=True):
                 sums[name] = sums.get(name, 0.0) + value
                 counts[name] = counts.get(name, 0.0) + count
@@ -68,14 +69,24 @@ class RunningMeans:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on adding to what was saved."""
-        self._sums = {tuple(names): totals[:-1].clone() for names, totals in state["totals"]}
-        self._counts = {tuple(names): int(totals[-1]) for names, totals in state["totals"]}
+        self._sums, self._counts = {}, {}
+        for names, totals in ((tuple(names), totals) for names, totals in state["totals"]):
+            self._sums[names] = self._sums.get(names, 0) + totals[:-1].clone()
+            self._counts[names] = self._counts.get(names, 0) + int(totals[-1])
 
     def _totals(self) -> list[tuple[tuple[str, ...], Tensor]]:
         """Names, and their sums with the count last."""
         return [
             (names, torch.cat([sums, sums.new_tensor([self._counts[names]])])) for names, sums in self._sums.items()
         ]
+
+
+def joint_means(parts: list[tuple[list[float], int]]) -> list[float]:
+    """Of means over so many items of each process, those over the items of all; as they are where there is one."""
+    if len(parts) == 1:
+        return parts[0][0]
+    total = sum(items for _, items in parts)
+    return [sum(own[i] * items for own, items in parts) / total for i in range(len(parts[0][0]))]
 
 
 def _dtype_on(device: torch.device) -> torch.dtype:

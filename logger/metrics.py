@@ -1,17 +1,27 @@
 """The metrics of a phase: functions give a mean for each batch, objects see the whole phase."""
 
+import logging
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from utils import distributed
 from utils.batch import move, tensors
+from utils.checkpoint import packed, unpacked
+from utils.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class MetricObject(Protocol):
-    """A metric that is no mean of batch means (F1, a confusion matrix, ...); any torchmetrics class is one."""
+    """A metric that is no mean of batch means (F1, a confusion matrix, ...); any torchmetrics class is one.
+
+    For a run of several processes it has `merge_state(others)`, too, which takes in what those have seen.
+    """
 
     def update(self, output: Any, target: Any) -> None: ...
 
@@ -47,17 +57,55 @@ class Metrics:
         return {name: metric(output, target) for name, metric in self.functions.items()}
 
     def compute(self) -> dict[str, Tensor]:
-        """What the objects say of all batches since `reset`."""
-        return {name: metric.compute() for name, metric in self.objects.items()}
+        """What the objects say of all batches since `reset`, those of all processes.
+
+        Raises:
+            ConfigError: one does not say how to put together what several processes have seen.
+        """
+        return {name: _of_all_ranks(name, metric).compute() for name, metric in self.objects.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """What the objects have seen since `reset`, for a checkpoint within a phase."""
         return {name: _state_of(metric) for name, metric in self.objects.items()}
 
+    def joined(self, states: list[dict[str, Any]]) -> dict[str, Any]:
+        """The state of one that has seen what each of these states has; what cannot be joined is lost."""
+        whole = {}
+        for name, metric in self.objects.items():
+            if hasattr(metric, "merge_state"):
+                whole[name] = _state_of(merged(metric, [state[name] for state in states], torch.device("cpu")))
+            else:
+                log.warning("metrics: what %r had seen in this epoch is lost: it has no merge_state.", name)
+        return whole
+
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on from what was saved. `device`: where the steps' outputs are."""
-        for name, metric in self.objects.items():
-            _give_state(metric, state[name], device)
+        for name in self.objects.keys() & state.keys():
+            _give_state(self.objects[name], state[name], device)
+
+
+def _of_all_ranks(name: str, metric: Any) -> Any:
+    """The metric; of several processes, a copy that has seen what all of them have. torchmetrics' does that itself."""
+    if distributed.world_size() == 1 or hasattr(metric, "sync_on_compute"):
+        return metric
+    if not hasattr(metric, "merge_state"):
+        raise ConfigError(
+            f"metrics: {name!r} does not say how to put together what several processes have seen. Give the class "
+            "merge_state(others), which takes in what its others have seen."
+        )
+    states = [unpacked(state) for state in distributed.gather(packed(_state_of(metric)))]
+    device = next((tensor.device for tensor in tensors(_state_of(metric))), torch.device("cpu"))
+    return merged(metric, states, device)
+
+
+def merged(metric: Any, states: list[dict[str, Any]], device: torch.device) -> Any:
+    """A copy of a metric that has seen what each of these states has."""
+    first, *others = (deepcopy(metric) for _ in states)
+    for copy, state in zip((first, *others), states, strict=True):
+        _give_state(copy, state, device)
+    for other in others:
+        first.merge_state(other if hasattr(first, "sync_on_compute") else [other])  # torchmetrics takes one
+    return first
 
 
 def _state_of(metric: Any) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Metrics by name: functions of (output, target) that give the mean over the batch, or classes with update, compute
 and reset for what is no such mean. Add yours here; torchmetrics' classes need no line where it is installed."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -33,3 +35,8 @@ class ConfusionMatrix:
 
     def compute(self) -> Tensor:
         return self.counts
+
+    def merge_state(self, others: Iterable["ConfusionMatrix"]) -> None:
+        """Take in what others have counted: those of the other processes of a run."""
+        for other in others:
+            self.counts = self.counts + other.counts.to(self.counts.device)

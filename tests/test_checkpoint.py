@@ -26,8 +26,8 @@ def test_it_is_plain_tensors_and_plain_values(project):
     run = project.train()
     checkpoint = torch.load(run / "last.pth", weights_only=True)
     assert list(checkpoint) == [
-        "format", "epoch", "step", "model", "optimizer", "lr_scheduler",
-        "monitor", "batches", "epoch_so_far", "rng", "config",
+        "format", "epoch", "step", "model", "optimizer", "lr_scheduler", "scaler", "micro_batches",
+        "monitor", "batches", "epoch_so_far", "rng", "other_ranks", "config",
     ]  # fmt: skip
     assert (checkpoint["format"], checkpoint["epoch"], checkpoint["step"]) == (2, 2, 40)
     assert checkpoint["config"]["optimizer"]["args"] == {"lr": 0.001}

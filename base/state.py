@@ -1,0 +1,72 @@
+"""What of a trainer stands in a checkpoint, and how it gets back: to one process, or to each of several."""
+
+import logging
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from base.epoch_so_far import joined
+from utils import distributed
+from utils.checkpoint import FORMAT, load_into, packed, unpacked
+from utils.seed import rng_state, seed_own, set_rng_state
+
+if TYPE_CHECKING:
+    from base.base_trainer import BaseTrainer
+
+log = logging.getLogger(__name__)
+OWN = ("epoch_so_far", "rng")  # what each process has of its own
+
+
+def state_of(trainer: "BaseTrainer") -> dict[str, Any]:
+    """A checkpoint without its config: plain tensors and plain values. All processes of a run ask for it together."""
+    so_far = trainer.so_far
+    own = {"epoch_so_far": so_far.state_dict(trainer.metrics) if so_far else {}, "rng": rng_state()}
+    first, *others = [own] if distributed.world_size() == 1 else map(unpacked, distributed.gather(packed(own)))
+    return {
+        "format": FORMAT,
+        "epoch": trainer.epochs_done,
+        "step": trainer.step,
+        **{name: part.state_dict() for name, part in trainer.stateful().items()},
+        "monitor": trainer.monitor.state_dict(),
+        "batches": trainer.run.batches["train"].state_dict(),
+        **first,
+        "other_ranks": others,
+    }
+
+
+def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names: Collection[str]) -> None:
+    """Go on from a checkpoint; with `names`, take only these parts from it.
+
+    Raises:
+        CheckpointError: a part is missing, or does not fit.
+    """
+    for name, part in trainer.stateful().items():
+        if not names or name in names:
+            load_into(name, part.load_state_dict, state.get(name, {}), source)
+    if names:
+        return
+    trainer.epoch, trainer.step = state["epoch"], state["step"]
+    load_into("monitor", trainer.monitor.load_state_dict, state["monitor"], source)
+    load_into("batches", trainer.run.batches["train"].load_state_dict, state["batches"], source)
+    load_into("other_ranks", lambda ranks: _give_own(trainer, ranks, source), _of_each_rank(state), source)
+
+
+def _of_each_rank(state: dict[str, Any]) -> list[dict[str, Any]]:
+    first = {name: state.get(name) for name in OWN}
+    return [first, *state.get("other_ranks", [])]
+
+
+def _give_own(trainer: "BaseTrainer", ranks: list[dict[str, Any]], source: str) -> None:
+    if len(ranks) == distributed.world_size():
+        own = ranks[distributed.rank()]
+    else:
+        log.warning(
+            "%s is of %d process%s, this run has %d: it goes on from the same sample, but not to the last bit.",
+            source, len(ranks), "es" * (len(ranks) > 1), distributed.world_size(),
+        )  # fmt: skip
+        own = {"epoch_so_far": joined([rank["epoch_so_far"] for rank in ranks], trainer.metrics), "rng": None}
+    if own["epoch_so_far"]:
+        load_into("epoch_so_far", trainer.begin_within_epoch, own["epoch_so_far"], source)
+    if own["rng"] is None:
+        seed_own(trainer.run.seed, "epoch", trainer.epoch, "from step", trainer.step)
+    else:
+        load_into("rng", set_rng_state, own["rng"], source)
