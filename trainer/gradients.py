@@ -6,6 +6,13 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 
+def check_max_norm(max_norm: float | None) -> float | None:
+    """Raise `ValueError` for what is no limit of a norm."""
+    if max_norm is not None and not (isinstance(max_norm, (int, float)) and max_norm > 0):
+        raise ValueError(f"max_grad_norm is {max_norm!r}, not a number above 0")
+    return max_norm
+
+
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -> Tensor:
     """Scale all gradients down together to a 2-norm of `max_norm`, where it is larger; None leaves them as they are.
     Returns the norm before that, without waiting for the device."""

@@ -1,0 +1,140 @@
+"""A batch in parts, one after the other, for what does not fit into memory at once."""
+
+import gc
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from functools import wraps
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from base.memory import is_out_of_memory
+from base.run import Run
+from utils import distributed
+from utils.batch import batch_size, split
+from utils.seed import rng_state, set_rng_state
+
+log = logging.getLogger(__name__)
+MicroBatchSize = int | Literal["auto"] | None
+
+
+class MicroBatches:
+    """Calling it with a batch gives its parts of at most `size` samples. The sum of their mean losses, each `weighted`,
+    is the mean loss of the batch, and so are the gradients. Several processes exchange gradients once, after the last
+    part; where they have unequal shares of a batch, those weigh, too.
+
+    `size`: None for the whole batch; "auto" begins with that, and halves it where memory does not suffice.
+    """
+
+    def __init__(self, size: MicroBatchSize, run: Run, model: nn.Module, forward: nn.Module):
+        if size is not None and size != "auto" and size < 1:
+            raise ValueError(f"micro_batch_size is {size}, not a number of samples")
+        self.is_auto = size == "auto"
+        self.size = None if size == "auto" else size
+        self._run, self._model, self._forward = run, model, forward
+        self.is_complete = False
+        self._weight = 1.0
+
+    def weighted(self, loss: Tensor) -> Tensor:
+        """The loss of the part that was given last, as it counts in that of the batch."""
+        return loss if self._weight == 1.0 else loss * self._weight
+
+    def __call__(self, batch: Any) -> Iterator[Any]:
+        self._weight = self._run.batches["train"].weight
+        if self.size is None and not self.is_auto:
+            yield batch
+            return
+        self.is_complete = False
+        parallel, whole = self._run.devices.parallel, batch_size(batch)
+        parts = split(batch, self.size or whole)
+        for number, part in enumerate(parts, start=1):
+            is_last = number == len(parts) and not self.is_auto
+            with parallel.exchanging(self._forward, is_last):
+                self._weight = self._run.batches["train"].weight * batch_size(part) / whole
+                yield part
+        if self.is_auto and distributed.sums([0])[0]:
+            raise _OtherRankIsShort
+        self.is_complete = True  # from here on, all processes have what they need
+        if self.is_auto:
+            distributed.average(parameter.grad for parameter in self._model.parameters() if parameter.grad is not None)
+
+    def halve(self, whole: int) -> bool:
+        """Make the parts of a batch half as large; False if they are single samples already."""
+        before = min(self.size or whole, whole)
+        self.size = max(1, before // 2)
+        return before > 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"size": self.size} if self.is_auto else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.is_auto:  # what was learnt since, as in a step on trial, stays
+            self.size = state.get("size") or self.size
+
+
+class _OtherRankIsShort(Exception):
+    """Another process has run out of memory, and all make smaller parts."""
+
+
+def fitting_memory(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A `train_step` that begins anew with smaller parts where `self.micro_batches` is "auto" and memory does not
+    suffice: on the same batch, with the same random numbers, on all processes together."""
+
+    @wraps(step)
+    def fitted(self: Any, batch: Any) -> Any:
+        while self.micro_batches.is_auto:
+            with _Attempt(self.micro_batches, self.model, batch_size(batch)) as attempt:
+                return step(self, batch)
+            assert attempt.has_failed
+        return step(self, batch)
+
+    return fitted
+
+
+class _Attempt:
+    """`with` it around a step: what the step has changed is put back where memory did not suffice for its gradients."""
+
+    def __init__(self, micro_batches: MicroBatches, model: nn.Module, whole: int):
+        self._micro_batches, self._model, self._whole = micro_batches, model, whole
+        self.has_failed = False
+
+    def __enter__(self) -> "_Attempt":
+        self._generators = rng_state()
+        self._buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        is_own = error is not None and is_out_of_memory(error) and not self._micro_batches.is_complete
+        if not is_own and not isinstance(error, _OtherRankIsShort):
+            return False
+        if is_own:
+            distributed.sums([1])
+        if not self._micro_batches.halve(self._whole) and is_own:
+            return False
+        traceback.clear_frames(trace)
+        self._put_back()
+        log.warning("Out of memory: going on with micro-batches of %d samples.", self._micro_batches.size)
+        self.has_failed = True
+        return True
+
+    @torch.no_grad()
+    def _put_back(self) -> None:
+        for buffer, before in self._buffers:
+            buffer.copy_(before)
+        set_rng_state(self._generators)
+        self._model.zero_grad()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def mean_of(parts: list[dict[str, Tensor]], counts: list[int]) -> dict[str, Tensor]:
+    """The means over all parts, of those over each; `counts`: items in each."""
+    if len(parts) == 1:
+        return parts[0]
+    shares = torch.tensor(counts) / sum(counts)
+    stacked = {name: torch.stack([part[name].detach() for part in parts]) for name in parts[0]}
+    return {name: (values * shares.to(values)).sum() for name, values in stacked.items()}
