@@ -88,8 +88,16 @@ def test_every_other_command_runs(copy):
     assert len(lines) >= 9
     assert "epoch 40 of 40" in drive(copy, lines)
     programs = {" ".join(line.split()[:2]) for line in commands() if "venv" not in line}
-    elsewhere = {"tensorboard --logdir", "python new_project.py"}  # below, and tests/test_new_project.py
+    # below, and tests/test_new_project.py
+    elsewhere = {"tensorboard --logdir", "python new_project.py", "torchrun --standalone"}
     assert programs - elsewhere == {"python train.py", "python test.py"}
+
+
+def test_several_processes_start_as_the_readme_says(copy):
+    (line,) = [line for line in commands() if line.startswith("torchrun")]
+    done = run_python("-m", "torch.distributed.run", *line.split()[1:], "--set", "trainer.epochs=2", cwd=copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 processes, batch_size 64: 32 samples each." in done.stdout and "epoch 2 of 2" in done.stdout
 
 
 def test_tensorboard_starts_as_the_readme_says():

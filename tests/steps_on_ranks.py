@@ -1,0 +1,99 @@
+"""Makes some steps on each of several processes and, by hand, the same ones on the whole batch; says how far the
+weights are apart, as JSON on the last line.
+
+torchrun --nproc_per_node=2 tests/steps_on_ranks.py CONFIG
+"""
+
+import json
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+from data_loader.datasets import Digits
+from train import build_trainer
+from trainer.gradients import clip_gradients
+from utils.config.loading import load_config
+from utils.config.plan import make_plan
+from utils.device import select_devices
+from utils.distributed import connected, gather, is_first, rank, sums, world_size
+
+STEPS, DECAY, MAX_NORM = 3, 0.9, 0.5
+DIGITS = torch.utils.data.default_collate([Digits("train")[i] for i in range(64)])
+
+
+def steps(config, samples=64, count_exchanges=False, fail_on=None, **args):
+    """Weights after some steps, those by hand, and the number of gradient exchanges."""
+    config = deepcopy(config)
+    config["trainer"]["args"] = args
+    plan = make_plan(config)
+    built = build_trainer(plan, select_devices(0, "cpu", plan.parallel.build()), ["train"])
+    by_hand = deepcopy(built.model)
+    built.set_training(True)
+    inputs, targets = (tensor[:samples] for tensor in DIGITS)
+    exchanges = []
+    if count_exchanges:
+        built.forward.register_comm_hook(None, lambda _, bucket: exchanges.append(1) or allreduce_hook(None, bucket))
+    own = inputs[rank() :: world_size()], targets[rank() :: world_size()]
+    built.run.batches["train"].weight = world_size() * len(own[0]) / samples
+    if fail_on is not None:
+        _fail_once(built, fail_on)
+    for _ in range(STEPS):
+        built.result_of(built.train_step, own)
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.001)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        built.loss_fn(by_hand(inputs), targets).backward()
+        clip_gradients(by_hand.parameters(), args.get("max_grad_norm"))
+        optimizer.step()
+    found, expected = (torch.cat([p.detach().reshape(-1) for p in m.parameters()]) for m in (built.model, by_hand))
+    others = gather(found)
+    return {
+        "apart": (found - expected).abs().max().item(),
+        "same_on_all_ranks": all(torch.equal(found, other) for other in others),
+        "exchanges": len(exchanges),
+        "sizes": gather(built.micro_batches.size),
+    }
+
+
+def _fail_once(built, failing):
+    """One rank has no memory for parts of more than 8 samples."""
+    forward = built.model.forward
+
+    def heavy(images):
+        outputs = forward(images)
+        if rank() == failing and built.model.training and len(images) > 8:
+            torch.empty(1 << 50)
+        return outputs
+
+    built.model.forward = heavy
+
+
+def main(path):
+    config = load_config(path)
+    with connected():
+        report = {
+            "plain": steps(config),
+            "unequal parts": steps(config, samples=63),
+            "micro-batches": steps(config, count_exchanges=True, micro_batch_size=5),
+            "no micro-batches": steps(config, count_exchanges=True),
+            "unequal micro-batches": steps(config, samples=63, micro_batch_size=5),
+            "clipped": steps(config, max_grad_norm=MAX_NORM),
+            "bf16": steps(config, amp="bf16"),
+            "fp16": steps(config, amp="fp16"),
+            "averaged": steps(config, ema_decay=DECAY),
+            "checkpointed": steps(config, activation_checkpointing="conv*"),
+            "compiled": steps(config, compile=True),
+            "short of memory": steps(config, fail_on=1, micro_batch_size="auto"),
+        }
+        assert sums([1]) == [world_size()]
+    if is_first():
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
