@@ -20,7 +20,8 @@ CACHES = re.compile(r"__pycache__|\..*_cache|\.hypothesis|\.ipynb_checkpoints|\.
 OF_THE_TEMPLATE = {
     "new_project.py",
     "tests/test_new_project.py",
-    "scripts",
+    "scripts/make_digits.py",
+    "scripts/screenshot_tensorboard.py",
     "docs/tensorboard.png",
     "requirements-docs.txt",
 }
