@@ -19,6 +19,7 @@ faults:
 
 bench:
 	$(PYTHON) benchmarks/speed.py
+	$(PYTHON) benchmarks/ddp.py
 
 schema:
 	$(PYTHON) -m utils.config.json_schema

@@ -86,7 +86,7 @@ def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     datasets = {split: plan.dataset.build(split=split) for split in splits}
     batches = make_batches_of_splits(datasets, seed, plan.loader_options, devices.main)
     metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
-    model = devices.place(prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from))
+    model = prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from).to(devices.main)
     loss_fn = devices.move(plan.loss.build())
     fused = fused_if_possible(plan.optimizer.target, plan.optimizer.args, model)
     optimizer = plan.optimizer.build(params=parameter_groups(model, plan.optimizer.extras.groups or ()), **fused)

@@ -118,12 +118,10 @@ def peak_memory(**args):
 def memory_of_steps(args):
     import resource
 
-    from data_loader.loaders import make_batches_of_splits
     from train import build_trainer
     from utils.config.plan import make_plan
     from utils.device import Devices
 
-    assert make_batches_of_splits
     workload = WORKLOADS["resnet"]
     config = workload.config("saved/", {})
     config["trainer"]["args"] = args

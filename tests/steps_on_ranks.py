@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
+from base.finite import FiniteWatch
 from data_loader.datasets import Digits
 from train import build_trainer
 from trainer.gradients import clip_gradients
@@ -91,6 +92,8 @@ def main(path):
             "short of memory": steps(config, fail_on=1, micro_batch_size="auto"),
         }
         assert sums([1]) == [world_size()]
+        watch = FiniteWatch((), stops=True)
+        assert watch.check(rank()) == list(range(world_size()))  # also where there is nothing to look at
     if is_first():
         print(json.dumps(report))
 

@@ -177,3 +177,13 @@ def test_what_a_run_starts_with_is_not_asked_for_again(project):
     last, best = (load(run / name)["model"]["conv1.weight"] for name in ("last.pth", "model_best.pth"))
     assert torch.equal(last, best)
     assert project.test("-r", run)[0]["accuracy"] > 0
+
+
+@pytest.mark.parametrize(("job", "runs"), [("first", 1), ("second", 2)])
+def test_what_torchrun_starts_again_goes_on_with_the_run_of_its_own_job(project, monkeypatch, job, runs):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "first")
+    project.train(trainer={"epochs": 1})
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", job)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    project.train(trainer={"epochs": 2})
+    assert len(project.run_dirs()) == runs

@@ -184,7 +184,10 @@ def test_a_batch_that_takes_its_time_is_waited_for(monkeypatch):
     assert_same([*slow.epoch(6)], [*quick.epoch(6)])
 
 
-def test_a_trial_leaves_no_batch_that_persistent_workers_must_be_waited_for(monkeypatch):
+@pytest.fixture
+def busy_batches(monkeypatch):
+    """Make batches of a split by a worker that lives on and takes longer for one than a poll."""
+
     class Sleepy(RaisingOneByOne):
         def __getitem__(self, index):
             time.sleep(0.2)
@@ -192,19 +195,16 @@ def test_a_trial_leaves_no_batch_that_persistent_workers_must_be_waited_for(monk
 
     monkeypatch.setattr(loaders_module, "POLL_SECONDS", 0.5)
     options = LoaderOptions(batch_size=4, num_workers=1, persistent_workers=True)
-    batches = make_batches(Sleepy("train"), "train", 0, options)
+    return lambda split: make_batches(Sleepy(split), split, 0, options)
+
+
+def test_a_trial_leaves_no_batch_that_persistent_workers_must_be_waited_for(busy_batches):
+    batches = busy_batches("train")
     assert_same(batches.trial(), next(batches.epoch(1)))
 
 
-def test_persistent_workers_may_be_busy_when_a_pass_begins(monkeypatch):
-    class Sleepy(RaisingOneByOne):
-        def __getitem__(self, index):
-            time.sleep(0.2)
-            return super().__getitem__(index)
-
-    monkeypatch.setattr(loaders_module, "POLL_SECONDS", 0.5)
-    options = LoaderOptions(batch_size=4, num_workers=1, persistent_workers=True)
-    batches = make_batches(Sleepy("valid"), "valid", 0, options)
+def test_persistent_workers_may_be_busy_when_a_pass_begins(busy_batches):
+    batches = busy_batches("valid")
     assert_same(next(batches.epoch()), next(batches.epoch()))  # while the next ones are still being loaded
 
 

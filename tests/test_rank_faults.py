@@ -149,6 +149,10 @@ def test_a_wrong_config_is_told_once(project):
     [
         (["--overfit", "2"], "argument --overfit: is for one process. Start it without torchrun"),
         (["-d", "mps"], "error: -d mps: is for one process; this run has several."),
+        (
+            ["--set", "data_loader.sampler=DistributedSampler"],
+            "data_loader.sampler: each process has its part already. Leave DistributedSampler out.",
+        ),
         (["--bs", "1"], "data_loader.batch_size: 1 samples cannot be shared among 2 processes."),
     ],
 )

@@ -40,10 +40,6 @@ class Devices:
         if self.main.type == "cpu":
             keep_freed_memory()
 
-    def place(self, model: nn.Module) -> nn.Module:
-        """The model on the main device, or this process's shard of it. Before its optimizer is made."""
-        return self.parallel.shard(model.to(self.main)) if world_size() > 1 else model.to(self.main)
-
     def move(self, batch: Any) -> Any:
         """The batch on the main device: tensors in tuples, lists and dicts, and whatever else has `to`."""
         return move(batch, self.main)

@@ -18,10 +18,6 @@ class Parallel:
 
     timeout_minutes: float
 
-    def shard(self, model: nn.Module) -> nn.Module:
-        """The model as each process holds it. Before its optimizer is made."""
-        return model
-
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """What to call in the module's place."""
         return module
