@@ -31,8 +31,7 @@ def prepared(
     is_new: bool = True,
     init_from: str | None = None,
 ) -> nn.Module:
-    """The model as it starts: initialized, with weights, partly frozen, in its memory format. A run that goes on has
-    weights of its own.
+    """The model as it starts: initialized, with weights, partly frozen. A run that goes on has weights of its own.
 
     `builder`: what made it. `init_from`: a file that is taken in the place of `options.weights`.
     """
@@ -45,7 +44,7 @@ def prepared(
         load_starting_weights(model, options.weights, options.strict, builder=builder if is_torchvision else None)
     if options.freeze is not None:
         freeze(model, options.freeze)
-    return model.to(memory_format=torch.channels_last) if options.channels_last else model
+    return model
 
 
 def initialize(model: nn.Module, function: Callable[..., Any]) -> None:

@@ -64,7 +64,7 @@ def template(
     workload: Workload,
     folder: Path,
     meter: Meter,
-    channels_last: bool = False,
+    channels_last: bool | None = None,
     num_workers: int | None = None,
     **optimizer_args: Any,
 ) -> None:
@@ -99,10 +99,9 @@ CONTENDERS: dict[str, Train] = {
     FLOOR: bare,
     AS_WRITTEN: lambda *args: bare(*args, keeps_memory=False),
     "bare loop, fused": lambda *args: bare(*args, fused=True),
-    "template, not fused": lambda *args: template(*args, fused=False),
+    "template, as the bare loop": lambda *args: template(*args, channels_last=False, fused=False),
     "template": template,
     "template, 2 workers": lambda *args: template(*args, num_workers=2),
-    "template, channels_last": lambda *args: template(*args, channels_last=True),
 }
 for name, peer in PEERS.items():
     for title, is_batched in ((f"{name}, PIL", False), (f"{name}, batched", True)):

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import sys
 
 import pytest
@@ -215,19 +214,6 @@ def test_a_run_that_waits_says_so_once(project, write_into, monkeypatch):
     run = project.train(dataset="Slow", data_loader={"batch_size": 128}, trainer={"epochs": 2})
     log = (run / "train.log").read_text()
     assert log.count("of the training's time was waiting. Do what is costly") == 1
-
-
-def test_channels_last_trains_to_the_same_and_resumes_bitwise(project, run_with_stops):
-    is_last = {"model": project.config["model"] | {"channels_last": True}}
-    trainer = project.trainer(**is_last)
-    assert trainer.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
-    plain, last = (metrics_of(project.train(**sections)) for sections in ({}, is_last))
-    for one, other in zip(plain, last, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
-        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
-    for run in project.run_dirs():
-        shutil.rmtree(run)
-    run_with_stops(3, 7, **is_last)
 
 
 @pytest.mark.parametrize(("written", "precision"), [({}, "highest"), ({"matmul_precision": "high"}, "high")])

@@ -71,10 +71,11 @@ class ModelOptions(_Checked):
         "patterns of parameters that are not trained: of names (`conv1.*`), or of class and name (`BatchNorm2d.*`)",
         None,
     )
-    channels_last: bool = option(
+    channels_last: bool | None = option(
         "whether two-dimensional convolutions keep the channels of a place side by side: mostly faster. A model that "
-        "uses `view` after them needs `flatten` or `reshape` in its place",
-        False,
+        "uses `view` after them needs `flatten` or `reshape` in its place. Null: on the CPU, if a trial shows that "
+        "the model works so, and that what it gives has no places any more",
+        None,
     )
 
 
