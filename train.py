@@ -85,8 +85,8 @@ def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     datasets = {split: plan.dataset.build(split=split) for split in splits}
     batches = make_batches_of_splits(datasets, plan.top.seed, plan.loader_options, devices.main)
     metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
-    model = prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from).to(devices.main)
-    model = in_memory_format(model, plan.model.extras.channels_last, batches)
+    model = prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from)
+    model = in_memory_format(devices.share(model), plan.model.extras.channels_last, batches)
     loss_fn = devices.move(plan.loss.build())
     fused = fused_if_possible(plan.optimizer.target, plan.optimizer.args, model)
     optimizer = plan.optimizer.build(params=parameter_groups(model, plan.optimizer.extras.groups or ()), **fused)

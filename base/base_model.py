@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor, nn
 
 from utils.disk import readable_size
+from utils.shards import class_name
 
 
 class BaseModel(nn.Module):
@@ -18,8 +19,8 @@ def summary(model: nn.Module) -> str:
     """A table of a module's children: parameters, trainable ones, buffers, and bytes in a checkpoint."""
     rows = [("module", "type", "parameters", "trainable", "buffers", "saved")]
     for name, module in _children(model):
-        rows.append((name, type(module).__name__, *_numbers(module, recurse=name != "(own)")))
-    rows.append(("total", type(model).__name__, *_numbers(model)))
+        rows.append((name, class_name(module), *_numbers(module, recurse=name != "(own)")))
+    rows.append(("total", class_name(model), *_numbers(model)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
     rule = "-" * len(lines[0])

@@ -5,11 +5,13 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from base.finite import NonFinite
-from utils.checkpoint import save_checkpoint
+from base.shard_writer import ShardWriter
+from utils.checkpoint import FORMAT_WITH_SHARDS, save_checkpoint
 from utils.disk import why_not_written
 from utils.distributed import from_first, is_first
 from utils.errors import BatchError, ConfigError, RunError, Stopped
@@ -18,6 +20,7 @@ from utils.options import RunOptions
 from utils.paths import shown_path
 from utils.run_checkpoints import BEST, EPOCH, LAST, STEP, drop_later, keep_newest, numbered_name, restore_best
 from utils.run_dir import FAILURE, describe_run
+from utils.shards import Shards, gathered, taken_apart
 from utils.signals import requeue_in_slurm
 
 if TYPE_CHECKING:
@@ -25,12 +28,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 State = Callable[[], dict[str, Any]]
+Content = Callable[[], dict[str, Any]]
 
 
 class Checkpoints:
     """Saves into a run directory: every `save_period` epochs, the best one whenever it comes, and the end; within an
     epoch every `save_steps` and `save_minutes`. Order of calls: `start`, then the others; by all processes of a run
     together, of which the first writes.
+
+    What the processes hold in parts is written as such, in the background; the best one whole, and at once.
 
     Where a checkpoint cannot be written, the ones before it stay good, and the next is tried as ever; or, with
     `on_save_error` "stop", the run ends.
@@ -41,6 +47,7 @@ class Checkpoints:
         self._options = options
         self._config = config
         self._saved_at = time.monotonic()
+        self._shards = ShardWriter()
 
     def start(self, trainer: "BaseTrainer", source: Path | None) -> None:
         """Make the directory that of a run which goes on from `source`; None for a new one.
@@ -52,14 +59,17 @@ class Checkpoints:
             ConfigError: nothing can be written there.
         """
         is_saved = source is not None and source.name == LAST
-        content = {} if is_saved else self._content(trainer.state_dict)
-        from_first(lambda: self._start(trainer, source, content))
+        content, shards = ({}, {}) if is_saved else taken_apart(self._content(trainer.state_dict))
+        make = self._make(content, shards)
+        from_first(lambda: self._start(trainer, source, make))
+        self._shards.finish()
         trainer.monitor.load_state_dict(from_first(trainer.monitor.state_dict))
 
-    def _start(self, trainer: "BaseTrainer", source: Path | None, content: dict[str, Any]) -> None:
+    def _start(self, trainer: "BaseTrainer", source: Path | None, make: Content) -> None:
+        content: dict[str, Any] = {}
         try:
             describe_run(self.run_dir, self._config)
-            if content:
+            if content := make():
                 save_checkpoint(self.run_dir, content, [LAST])
             (self.run_dir / FAILURE).unlink(missing_ok=True)
             drop_later(self.run_dir, trainer.epochs_done, trainer.step)
@@ -74,11 +84,12 @@ class Checkpoints:
             raise ConfigError(f"trainer.save_dir: {shown_path(self.run_dir)} cannot be written: {reason}.") from error
 
     def end_epoch(self, state: State, epoch: int, is_best: bool, is_end: bool) -> bool:
-        """Save `state()` if the epoch is due; False if that failed."""
+        """Save `state()` if the epoch is due; False if that failed, as far as it is known yet."""
         is_due = epoch % self._options.save_period == 0
         if not (is_due or is_best or is_end):
             return True
-        return self._save(state, f"Epoch {epoch}", [numbered_name(EPOCH, epoch)] * is_due + [BEST] * is_best)
+        is_saved = self._save(state, f"Epoch {epoch}", [numbered_name(EPOCH, epoch)] * is_due + [BEST] * is_best)
+        return is_saved and (not is_end or self._shards.finish())
 
     def end_step(self, state: State, step: int) -> None:
         """Save `state()` if the step is due, or enough minutes have gone by since the last time."""
@@ -93,7 +104,7 @@ class Checkpoints:
         Raises:
             RunError: it cannot be saved.
         """
-        if not self._save(state, f"Step {step}", []):
+        if not (self._save(state, f"Step {step}", []) and self._shards.finish()):
             raise RunError(f"Stopped after step {step}, which is not saved: {reason}") from reason
         log.info("Saved after step %d. To go on: python train.py -r %s", step, shown_path(self.run_dir))
         if isinstance(reason, Stopped) and is_first():
@@ -109,17 +120,37 @@ class Checkpoints:
         )
 
     def _save(self, state: State, what: str, names: list[str]) -> bool:
-        content = self._content(state)
+        self._shards.finish()  # of the save before
+        whole = self._content(state)
         self._saved_at = time.monotonic()
-        return from_first(lambda: self._write(content, what, names))
+        content, shards = taken_apart(whole)
+        if not shards:
+            return from_first(lambda: self._write(lambda: content, what, [*names, LAST]))
+        is_best_saved = True
+        if BEST in names:
+            names.remove(BEST)
+            best = gathered(whole)
+            is_best_saved = from_first(lambda: self._write(lambda: best, what, [BEST]))
+        make = self._make(content, shards)
+        self._shards.then(lambda: self._write(make, what, [*names, LAST]))
+        return is_best_saved
 
-    def _write(self, content: dict[str, Any], what: str, names: list[str]) -> bool:
+    def _make(self, content: dict[str, Any], shards: Shards) -> Content:
+        """What gives a checkpoint, once its shards are written."""
+        if not shards:
+            return lambda: content
+        entry, content = self._shards.begin(self.run_dir, content["step"], shards), deepcopy(content)  # it trains on
+        return lambda: content | {"format": FORMAT_WITH_SHARDS, "shards": entry()}
+
+    def _write(self, make: Content, what: str, names: list[str]) -> bool:
+        content: dict[str, Any] = {}
         try:
             if not self.run_dir.is_dir():
                 log.warning("%s was deleted, and is made again.", shown_path(self.run_dir))
                 self.run_dir.mkdir(parents=True)
                 describe_run(self.run_dir, self._config)
-            save_checkpoint(self.run_dir, content, [*names, LAST])
+            content = make()
+            save_checkpoint(self.run_dir, content, names)
             keep_newest(self.run_dir, self._options.keep_last)
         except OSError as error:
             reason = why_not_written(error, self.run_dir, content)

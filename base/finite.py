@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from utils import distributed
 from utils.errors import RunError
+from utils.shards import own_part
 
 log = logging.getLogger(__name__)
 CHECK_STEPS = 50  # at the least
@@ -69,16 +70,17 @@ class FiniteWatch:
         """Look at what is about to be saved: a gradient that no step reports may have spoilt it.
 
         Raises:
-            NonFinite: a parameter is not finite, where `stops` is set.
+            NonFinite: a parameter is not finite, where `stops` is set; on every process.
         """
         for key, module in modules.items() if self.stops else ():
-            weights = dict(module.named_parameters(prefix=key))
+            weights = {name: own_part(weight) for name, weight in module.named_parameters(prefix=key)}
             device = next(iter(weights.values())).device if weights else None
             flags = [torch.isfinite(weight).all().to(device) for weight in weights.values()]
-            for name, is_finite in zip(weights, torch.stack(flags).tolist() if flags else (), strict=True):
-                if not is_finite:
-                    message = f"step {when['step']}: the parameter {name} is not finite, though no step reported it."
-                    raise NonFinite(message, when | {"name": name})
+            is_finite = torch.stack(flags).tolist() if flags else []
+            own = [name for name, is_good in zip(weights, is_finite, strict=True) if not is_good]
+            if found := list(chain.from_iterable(distributed.gather(own[:1]))):
+                message = f"step {when['step']}: the parameter {found[0]} is not finite, though no step reported it."
+                raise NonFinite(message, when | {"name": found[0]})
 
     def _found(self, when: dict[str, Any], name: str, value: float) -> None:
         rates = ", ".join(f"{rate} {number:.4g}" for rate, number in when["learning_rates"].items())

@@ -10,7 +10,9 @@ from torch import Tensor, nn, optim
 from base.run import Batches
 from utils.batch import tensors
 from utils.distributed import from_first
+from utils.errors import BatchError, ConfigError, UserError
 from utils.seed import rng_state, set_rng_state
+from utils.shards import is_sharded
 
 # The optimizers that have a fused kernel, one pass over the weights in the place of one an operation; and where.
 _FUSED: dict[Callable[..., Any], tuple[str, ...]] = {
@@ -35,13 +37,21 @@ def fused_if_possible(optimizer: Callable[..., Any], chosen: Collection[str], mo
 
 def in_memory_format(model: nn.Module, is_last: bool | None, batches: Mapping[str, Batches]) -> nn.Module:
     """The model with the channels of a place side by side (`channels_last`), or as it is. None: on the CPU, if it
-    convolves in two dimensions, works so, and nothing outside can tell. All processes of a run do as the first one."""
+    convolves in two dimensions, works so, and nothing outside can tell. All processes of a run do as the first one.
+
+    Raises:
+        ConfigError: it is asked of a model that is shared out.
+    """
+    if is_last and is_sharded(model):
+        raise ConfigError("model.channels_last: does not go with parallel fsdp, which stores its parts in order.")
     if is_last is None:
         is_last = _may_suit(model) and from_first(lambda: _suits(model, next(iter(batches.values()))))
     return model.to(memory_format=torch.channels_last) if is_last else model
 
 
 def _may_suit(model: nn.Module) -> bool:
+    if is_sharded(model):
+        return False
     is_convolving = any(isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) for module in model.modules())
     return is_convolving and all(weight.device.type == "cpu" for weight in model.parameters())
 
@@ -49,11 +59,15 @@ def _may_suit(model: nn.Module) -> bool:
 def _suits(model: nn.Module, batches: Batches) -> bool:
     """Tried on a copy, forward and backward: `view` behind a convolution fails. What comes out must have no places,
     or else `view` in a loss might. Other mistakes are told by the run's own first step, on the model as it is."""
+    try:
+        batch = batches.trial()
+    except BatchError as error:
+        raise UserError(str(error)) from error
+    inputs = batch[0] if isinstance(batch, (tuple, list)) else None
+    if not isinstance(inputs, Tensor) or inputs.dim() != 4:
+        return False
     rng = rng_state()
     try:
-        inputs, *_ = batches.trial()
-        if not isinstance(inputs, Tensor) or inputs.dim() != 4:
-            return False
         copy = deepcopy(model).to(memory_format=torch.channels_last)
         outputs = list(tensors(copy(inputs)))
         torch.stack([output.sum() for output in outputs]).sum().backward()

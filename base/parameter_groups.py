@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from utils.errors import ConfigError, closest
+from utils.shards import class_name
 
 Names = dict[nn.Parameter, list[str]]
 
@@ -80,7 +81,7 @@ def _names(model: nn.Module) -> Names:
     for path, module in model.named_modules(remove_duplicate=False):
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             places = names.setdefault(parameter, [])
-            places += [f"{path}.{name}".lstrip("."), f"{type(module).__name__}.{name}"]
+            places += [f"{path}.{name}".lstrip("."), f"{class_name(module)}.{name}"]
     return names
 
 

@@ -15,10 +15,11 @@ from base.tools.anomaly import explained_backward
 from logger.metrics import scalars_and_matrices
 from logger.tables import VALID
 from utils.checkpoint import check_plain
-from utils.distributed import gather, world_size
+from utils.distributed import gather, steps_are_joint, world_size
 from utils.errors import BatchError, ConfigError, UserError, closest
 from utils.frames import told
 from utils.seed import rng_state, set_rng_state
+from utils.shards import taken_apart
 
 _NOT_TOLD = [Path(__file__).parent, Path(torch.__file__).parent]
 # What a step raises when model, loss and data do not suit each other.
@@ -58,7 +59,7 @@ def _check_stateful(trainer: BaseTrainer) -> None:
         if name in RESERVED:
             raise ConfigError(f"{owner}.stateful: {name!r} is a key of the run's own. Choose another name.")
         if not isinstance(part, nn.Module):
-            check_plain(name, part.state_dict())
+            check_plain(name, taken_apart(part.state_dict())[0])
 
 
 def _names_in_validation(trainer: BaseTrainer) -> set[str]:
@@ -92,7 +93,7 @@ def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: st
     except BatchError as error:  # nothing has begun: it is to be mended as a config is
         raise UserError(str(error)) from error
     except ConfigError:
-        if world_size() == 1 or split == "train":
+        if world_size() == 1 or split == "train" or steps_are_joint():
             raise
         batch = None  # fewer samples than processes: others have one to try
     try:

@@ -4,10 +4,13 @@ import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from base.epoch_so_far import joined
 from utils import distributed
-from utils.checkpoint import FORMAT, load_into, packed, unpacked
+from utils.checkpoint import FORMAT, CheckpointError, load_into, packed, unpacked
 from utils.seed import rng_state, seed_own, set_rng_state
+from utils.shards import fitted, mesh_of
 
 if TYPE_CHECKING:
     from base.base_trainer import BaseTrainer
@@ -39,15 +42,29 @@ def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names
     Raises:
         CheckpointError: a part is missing, or does not fit.
     """
-    for name, part in trainer.stateful().items():
-        if not names or name in names:
-            load_into(name, part.load_state_dict, state.get(name, {}), source)
+    parts = {name: part for name, part in trainer.stateful().items() if not names or name in names}
+    state = _with_tensors(trainer, state, source, parts)
+    for name, part in parts.items():
+        load_into(name, part.load_state_dict, fitted(part, state.get(name, {})), source)
     if names:
         return
     trainer.epoch, trainer.step = state["epoch"], state["step"]
     load_into("monitor", trainer.monitor.load_state_dict, state["monitor"], source)
     load_into("batches", trainer.run.batches["train"].load_state_dict, state["batches"], source)
     load_into("other_ranks", lambda ranks: _give_own(trainer, ranks, source), _of_each_rank(state), source)
+
+
+def _with_tensors(trainer: "BaseTrainer", state: dict[str, Any], source: str, names: Collection[str]) -> dict[str, Any]:
+    """The state with these parts whole, or with this process's part of them, if they stand in a folder of shards."""
+    if "shards" not in state:
+        return state
+    from utils.sharded_files import DamagedShards, with_tensors
+
+    mesh = mesh_of(trainer.parts(nn.Module).values())
+    try:
+        return with_tensors(state, names, mesh, distributed.saving_group())
+    except DamagedShards as error:
+        raise CheckpointError(f"{source}: {error}.") from error
 
 
 def _of_each_rank(state: dict[str, Any]) -> list[dict[str, Any]]:

@@ -169,6 +169,7 @@ class Batches:
         self._passes = self._taken = 0
         self._iterator: Iterator[tuple[Any, float]] | None = None
         self._has_advised = False
+        self._tried: list[Any] = []  # the batch that `trial` has given, until the position moves
 
     @property
     def dataset(self) -> Any:
@@ -186,6 +187,7 @@ class Batches:
             BatchError: a sample cannot be loaded, or a worker has died or hangs. The position stays before that batch.
             Stopped: a signal asked for it, after the step that was made with the last batch.
         """
+        self._tried = []
         if not self._advances:
             for batch, _ in in_lockstep(islice(self._open_pass(steps), steps), self._sizes, is_training=False):
                 yield batch
@@ -219,10 +221,13 @@ class Batches:
 
     def trial(self) -> Any:
         """The first batch of the pass, to try a step on; the position stays."""
+        if self._tried:
+            return self._tried[0]
         position = self.state_dict()
         self.load_state_dict(position | {"taken": 0})
         for batch in self._open_pass(1):
             self.load_state_dict(position)
+            self._tried = [batch]
             return batch
         raise ConfigError(f"dataset: the {self._split} samples give no batch.")
 
@@ -234,7 +239,7 @@ class Batches:
                     "dataset: %d %s for %r now, %d when the checkpoint was made: the resume is not exact.",
                     now, name, self._split, state[name],
                 )  # fmt: skip
-        self._iterator = None
+        self._iterator, self._tried = None, []
 
     def _open_pass(self, end: int | None = None) -> Iterator[Any]:
         """The batches from the position on; where an order is known, up to before `end`."""

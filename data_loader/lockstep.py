@@ -76,6 +76,11 @@ def _with_a_vote_each(batches: Iterator[Any], is_training: bool) -> Iterator[tup
         if failed:
             told = distributed.gather(failure and str(failure))
             raise BatchError("\n".join(f"rank {rank}: {text}" for rank, text in enumerate(told) if text))
+        if 0 < having < ranks and distributed.steps_are_joint() and not is_training:
+            raise BatchError(
+                f"{ranks - having} of {ranks} processes have no batch left to evaluate, and parallel fsdp needs all of "
+                "them for each. Give the set equal parts, or use ddp."
+            )
         if having == 0 or (is_training and having < ranks):
             return
         if batch is not _NONE:

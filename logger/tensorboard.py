@@ -22,6 +22,7 @@ from torch.utils.tensorboard.summary import hparams  # noqa: E402
 from logger.pictures import matrix_picture  # noqa: E402
 from logger.tables import VALID, is_learned  # noqa: E402
 from logger.writers import Writer  # noqa: E402
+from utils.shards import own_part  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class TensorBoardWriter(Writer):
     def histograms(self, modules: dict[str, nn.Module], step: int) -> None:
         for key, module in modules.items():
             for name, parameter in module.named_parameters(prefix=key):
-                values = parameter.detach()
+                values = own_part(parameter.detach())
                 if torch.isfinite(values).all():
                     self._writer.add_histogram(name, values, step)
                 elif name not in self._warned_of:

@@ -22,18 +22,22 @@ from utils.config.loading import load_config
 from utils.config.plan import make_plan
 from utils.device import select_devices
 from utils.distributed import connected, gather, is_first, rank, sums, world_size
+from utils.errors import UserError
+from utils.shards import whole
 
 STEPS, DECAY, MAX_NORM = 3, 0.9, 0.5
 DIGITS = torch.utils.data.default_collate([Digits("train")[i] for i in range(64)])
 
 
-def steps(config, samples=64, count_exchanges=False, fail_on=None, **args):
+def steps(config, samples=64, count_exchanges=False, fail_on=None, parallel="ddp", spoil=False, **args):
     """Weights after some steps, those by hand, and the number of gradient exchanges."""
     config = deepcopy(config)
+    config |= {"parallel": {"type": "fsdp", "args": {"modules": "Conv2d"} | parallel} if parallel != "ddp" else None}
     config["trainer"]["args"] = args
     plan = make_plan(config)
     built = build_trainer(plan, select_devices(0, "cpu", plan.parallel.build()), ["train"])
-    by_hand = deepcopy(built.model)
+    by_hand = plan.model.build()
+    by_hand.load_state_dict({name: whole(tensor) for name, tensor in built.model.state_dict().items()})
     built.set_training(True)
     inputs, targets = (tensor[:samples] for tensor in DIGITS)
     exchanges = []
@@ -43,6 +47,8 @@ def steps(config, samples=64, count_exchanges=False, fail_on=None, **args):
     built.run.batches["train"].weight = world_size() * len(own[0]) / samples
     if fail_on is not None:
         _fail_once(built, fail_on)
+    if spoil:  # a batch of one process is infinite: none may make this step
+        built.result_of(built.train_step, (own[0] * (float("inf") if rank() else 1), own[1]))
     for _ in range(STEPS):
         built.result_of(built.train_step, own)
     optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.001)
@@ -51,7 +57,9 @@ def steps(config, samples=64, count_exchanges=False, fail_on=None, **args):
         built.loss_fn(by_hand(inputs), targets).backward()
         clip_gradients(by_hand.parameters(), args.get("max_grad_norm"))
         optimizer.step()
-    found, expected = (torch.cat([p.detach().reshape(-1) for p in m.parameters()]) for m in (built.model, by_hand))
+    found, expected = (
+        torch.cat([whole(p).detach().reshape(-1) for p in m.parameters()]) for m in (built.model, by_hand)
+    )
     others = gather(found)
     return {
         "apart": (found - expected).abs().max().item(),
@@ -74,6 +82,28 @@ def _fail_once(built, failing):
     built.model.forward = heavy
 
 
+def refusals(config):
+    """What is said of what does not go with a sharded model."""
+    cases = [
+        {"trainer": {"ema_decay": DECAY}},
+        {"trainer": {"micro_batch_size": "auto"}},
+        {"parallel": {"modules": ["Block"]}},
+        {"channels_last": True},
+    ]
+    said = []
+    for case in cases:
+        changed = deepcopy(config)
+        changed["trainer"]["args"] = case.get("trainer", {})
+        changed["model"]["channels_last"] = case.get("channels_last")
+        changed["parallel"] = {"type": "fsdp", "args": case.get("parallel", {})}
+        plan = make_plan(changed)
+        try:
+            build_trainer(plan, select_devices(0, "cpu", plan.parallel.build()), ["train"])
+        except UserError as error:
+            said.append(str(error))
+    return said
+
+
 def main(path):
     config = load_config(path)
     with connected():
@@ -90,6 +120,17 @@ def main(path):
             "checkpointed": steps(config, activation_checkpointing="conv*"),
             "compiled": steps(config, compile=True),
             "short of memory": steps(config, fail_on=1, micro_batch_size="auto"),
+            "sharded": steps(config, parallel={}),
+            "sharded, unequal parts": steps(config, parallel={}, samples=63),
+            "sharded, unequal micro-batches": steps(config, parallel={}, samples=33, micro_batch_size=4),
+            "sharded, micro-batches of one": steps(config, parallel={}, samples=3, micro_batch_size=1),
+            "sharded, clipped": steps(config, parallel={}, max_grad_norm=MAX_NORM),
+            "sharded, checkpointed": steps(config, parallel={}, activation_checkpointing="Conv2d"),
+            "sharded, compiled": steps(config, parallel={}, compile=True),
+            "sharded, bf16": steps(config, parallel={"mixed_precision": "bf16"}),
+            "sharded, fp16": steps(config, parallel={}, amp="fp16", spoil=True),
+            "sharded, kept gathered": steps(config, parallel={"reshard_after_forward": False}),
+            "refused": refusals(config),
         }
         assert sums([1]) == [world_size()]
         watch = FiniteWatch((), stops=True)

@@ -124,8 +124,8 @@ def test_names_of_a_wrapped_module_are_those_of_the_module(project, prefix):
 def test_a_newer_format_is_refused(project):
     run = project.train()
     path = run / "newer.pth"
-    torch.save(load(run / "last.pth") | {"format": 3}, path)
-    assert "has format 3; this version reads up to 2. Update it." in project.refused("-r", path)
+    torch.save(load(run / "last.pth") | {"format": 4}, path)
+    assert "has format 4; this version reads up to 3. Update it." in project.refused("-r", path)
 
 
 @pytest.mark.parametrize("script", [train_script, test_script])

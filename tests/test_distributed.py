@@ -120,11 +120,32 @@ def steps_of_ranks(tmp_path_factory):
         ("short of memory", EXACT),
         ("bf16", 5e-3),
         ("fp16", 5e-3),
+        ("sharded", EXACT),
+        ("sharded, unequal parts", EXACT),
+        ("sharded, unequal micro-batches", EXACT),
+        ("sharded, micro-batches of one", EXACT),
+        ("sharded, clipped", EXACT),
+        ("sharded, checkpointed", EXACT),
+        ("sharded, compiled", 1e-5),
+        ("sharded, kept gathered", EXACT),
+        ("sharded, bf16", 5e-3),
+        ("sharded, fp16", 5e-3),
     ],
 )
 def test_a_step_of_two_processes_is_that_of_the_whole_batch(steps_of_ranks, kind, tolerance):
     found = steps_of_ranks[kind]
     assert found["apart"] < tolerance and found["same_on_all_ranks"]
+
+
+def test_what_does_not_go_with_shards(steps_of_ranks):
+    words = [
+        "ema_decay: does not",
+        '"auto" does not',
+        "modules: the model has no module of class Block. Choices: Conv2d, ",
+        "model.channels_last: does",
+    ]
+    assert len(steps_of_ranks["refused"]) == len(words)
+    assert all(word in text for word, text in zip(words, steps_of_ranks["refused"], strict=True))
 
 
 def test_gradients_are_exchanged_once_a_step(steps_of_ranks):

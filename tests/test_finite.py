@@ -102,7 +102,7 @@ def test_it_is_found_within_some_steps_wherever_values_are_read(stop, monkeypatc
     monkeypatch.setattr(Fuse, "calls", 0)
     _, said = stop(trainer={"epoch_steps": 200, "epochs": 1})
     assert "step 30 (batch 30 of epoch 1" in said
-    assert Fuse.calls == 50 + 1 == CHECK_STEPS + 1, "and the trial step before the run"
+    assert Fuse.calls == 50 + 2 == CHECK_STEPS + 2, "and the trials of its memory format and of the step before the run"
 
 
 @pytest.mark.parametrize("saving", [{"save_steps": 33}, {"save_minutes": 1e-9}])

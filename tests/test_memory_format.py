@@ -4,10 +4,11 @@ import shutil
 
 import pytest
 import torch
-from conftest import metrics_of
+from conftest import load, metrics_of
 from torch import nn
 
 import model.model
+from utils.checkpoint import save_checkpoint
 
 
 class WithView(nn.Module):
@@ -47,6 +48,18 @@ def test_channels_last_where_nothing_can_tell(project, write_into, name, chosen,
     weight = project.trainer(model={"type": name, "args": args, "channels_last": chosen}).model.conv2.weight
     assert weight.is_contiguous() is not is_last
     assert weight.is_contiguous(memory_format=torch.channels_last) is is_last
+
+
+def test_a_checkpoint_of_the_other_order_goes_on_the_same(project):
+    """As one of a GPU has it, where channels_last is not chosen: fused kernels go through memory as it lies."""
+    whole = project.train(trainer={"epochs": 3})
+    run = project.train(trainer={"epochs": 1})
+    checkpoint = load(run / "last.pth")
+    for entry in checkpoint["optimizer"]["state"].values():
+        entry |= {name: value.contiguous() for name, value in entry.items()}
+    save_checkpoint(run, checkpoint, ["last.pth"])
+    project.resume(run / "last.pth", "--set", "trainer.epochs=3")
+    assert metrics_of(run) == metrics_of(whole)
 
 
 def test_a_model_with_view_trains(project, write_into):

@@ -11,6 +11,8 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from utils.shards import class_name
+
 
 def checkpoint_activations(model: nn.Module, patterns: str | list[str] | None) -> None:
     """Have every module whose name or class matches a pattern (`layer*`, `BasicBlock`) keep its input alone. Names of
@@ -30,7 +32,7 @@ def checkpoint_activations(model: nn.Module, patterns: str | list[str] | None) -
 
 
 def _matches(name: str, module: nn.Module, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(type(module).__name__, pattern)
+    return fnmatchcase(name, pattern) or fnmatchcase(class_name(module), pattern)
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -6,6 +6,8 @@ Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averag
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from utils.shards import is_sharded
+
 
 class WeightAverage:
     """After each step the average moves by `1 - decay` towards the weights; buffers are those of the model.
@@ -16,6 +18,8 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float | None):
         if decay is not None and not 0 <= decay < 1:
             raise ValueError(f"ema_decay is {decay}, not a number from 0 to below 1")
+        if decay is not None and is_sharded(model):
+            raise ValueError("ema_decay: does not go with parallel fsdp. Leave it out, or use ddp")
         self.model = self._trained = model
         self._average: AveragedModel | None = None
         if decay is not None:

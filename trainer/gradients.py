@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from utils.shards import whole
+
 
 def check_max_norm(max_norm: float | None) -> float | None:
     """Raise `ValueError` for what is no limit of a norm."""
@@ -20,4 +22,4 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -
     norm = get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
     if max_norm is not None:
         clip_grads_with_norm_(trained, max_norm, norm)
-    return norm
+    return whole(norm)

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -32,6 +33,8 @@ class MicroBatches:
     def __init__(self, size: MicroBatchSize, run: Run, model: nn.Module, forward: nn.Module):
         if size is not None and size != "auto" and size < 1:
             raise ValueError(f"micro_batch_size is {size}, not a number of samples")
+        if size == "auto" and distributed.steps_are_joint():
+            raise ValueError('micro_batch_size: "auto" does not go with parallel fsdp. Write a number, or use ddp')
         self.is_auto = size == "auto"
         self.size = None if size == "auto" else size
         self._run, self._model, self._forward = run, model, forward
@@ -49,7 +52,7 @@ class MicroBatches:
             return
         self.is_complete = False
         parallel, whole = self._run.devices.parallel, batch_size(batch)
-        parts = split(batch, self.size or whole)
+        parts = split(batch, self._count(whole))
         for number, part in enumerate(parts, start=1):
             is_last = number == len(parts) and not self.is_auto
             with parallel.exchanging(self._forward, is_last):
@@ -60,6 +63,14 @@ class MicroBatches:
         self.is_complete = True  # from here on, all processes have what they need
         if self.is_auto:
             distributed.average(parameter.grad for parameter in self._model.parameters() if parameter.grad is not None)
+
+    def _count(self, whole: int) -> int:
+        """Parts of a batch of so many samples: as many on all processes, where a forward pass takes all of them."""
+        count = math.ceil(whole / (self.size or whole))
+        if not distributed.steps_are_joint():
+            return count
+        counts, sizes = zip(*distributed.gather((count, whole)), strict=True)
+        return min(max(counts), *sizes)
 
     def halve(self, whole: int) -> bool:
         """Make the parts of a batch half as large; False if they are single samples already."""

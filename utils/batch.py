@@ -1,6 +1,7 @@
 """Batches of any nesting: tensors in tuples, lists and dicts."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,11 +19,14 @@ def move(batch: Any, device: torch.device) -> Any:
     return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch
 
 
-def split(batch: Any, size: int) -> list[Any]:
-    """The batch in parts of at most `size` samples, in order: tensors and lists that have an item a sample are cut,
+def split(batch: Any, count: int) -> list[Any]:
+    """The batch in so many parts, as equal as can be, in order: tensors and lists that have an item a sample are cut,
     whatever else is in it is in every part."""
+    if count == 1:
+        return [batch]
     whole = batch_size(batch)
-    return [batch] if size >= whole else [_cut(batch, i, i + size, whole) for i in range(0, whole, size)]
+    bounds = [whole * number // count for number in range(count + 1)]
+    return [_cut(batch, start, end, whole) for start, end in pairwise(bounds)]
 
 
 def _cut(batch: Any, start: int, end: int, whole: int) -> Any:

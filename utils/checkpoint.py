@@ -16,6 +16,7 @@ from utils.paths import shown_path
 from utils.seal import is_intact, write_sealed
 
 FORMAT = 2  # 1 had no seal, and no position within an epoch
+FORMAT_WITH_SHARDS = 3  # whose tensors stand in a folder beside it
 MOST_NODES = 5_000_000  # values in a checkpoint
 _KEYS = ("epoch", "step", "model", "monitor", "batches", "rng", "config")
 
@@ -48,7 +49,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise _unusable(path, str(error) if isinstance(error, _Damaged) else type(error).__name__) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{shown_path(path)}: holds a {type(checkpoint).__name__}, not a checkpoint.")
-    if not is_sealed and checkpoint.get("format", 1) in range(2, FORMAT + 1):
+    if not is_sealed and checkpoint.get("format", 1) in range(2, FORMAT_WITH_SHARDS + 1):
         raise _unusable(path, "its checksum is missing")
     return checkpoint
 
@@ -110,9 +111,10 @@ def load_training_checkpoint(path: Path) -> dict[str, Any]:
             f"{shown_path(path)}: holds no run, perhaps weights only. To start from weights: "
             "python train.py -c CONFIG --init-from FILE."
         )
-    if checkpoint["format"] not in range(1, FORMAT + 1):
+    if checkpoint["format"] not in range(1, FORMAT_WITH_SHARDS + 1):
         raise CheckpointError(
-            f"{shown_path(path)}: has format {checkpoint['format']}; this version reads up to {FORMAT}. Update it."
+            f"{shown_path(path)}: has format {checkpoint['format']}; this version reads up to {FORMAT_WITH_SHARDS}. "
+            "Update it."
         )
     wrong = [key for key in ("config", "monitor", "batches", "rng") if not isinstance(checkpoint.get(key, {}), dict)]
     wrong += [key for key in ("epoch", "step") if not isinstance(checkpoint.get(key, 0), int)]
@@ -120,7 +122,19 @@ def load_training_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{shown_path(path)}: has something else than a run's own values in {', '.join(wrong)}.")
     if missing := [key for key in _KEYS if key not in checkpoint]:
         raise CheckpointError(f"{shown_path(path)}: lacks {', '.join(missing)}: a resume would not be exact.")
-    return checkpoint
+    return _with_shards_checked(path, checkpoint)
+
+
+def _with_shards_checked(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Where its tensors stand in a folder, that is looked through, and noted by its whole path."""
+    if "shards" not in checkpoint:
+        return checkpoint
+    from utils import sharded_files
+
+    try:
+        return checkpoint | {"shards": sharded_files.checked(path.parent, checkpoint["shards"])}
+    except sharded_files.DamagedShards as error:
+        raise _unusable(path, str(error)) from error
 
 
 def load_into(name: str, load: Callable[[Any], Any], state: Any, source: str) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from utils.batch import move
 from utils.cpu import fit_threads, keep_freed_memory
-from utils.distributed import broadcast_from_first, local_rank, local_world_size, set_timeout, world_size
+from utils.distributed import broadcast_from_first, local_rank, local_world_size, set_up, world_size
 from utils.errors import UserError
 from utils.parallel import Parallel, ddp
 
@@ -27,6 +27,11 @@ class Devices:
     main: torch.device = torch.device("cpu")
     gpu_ids: tuple[int, ...] = ()
     parallel: Parallel = field(default_factory=ddp)
+
+    def share(self, module: nn.Module) -> nn.Module:
+        """The module on the main device, or this process's part of it: before an optimizer learns of its parameters."""
+        module = module.to(self.main)
+        return self.parallel.share(module, self.main) if world_size() > 1 else module
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """What to call in the module's place. The module itself stays bare, and so do its names in a checkpoint."""
@@ -60,7 +65,7 @@ def select_devices(n_gpu: int, option: str | None = None, parallel: Parallel | N
     fit_threads()
     parallel = parallel or ddp()
     if world_size() > 1:
-        set_timeout(parallel.timeout_minutes)
+        set_up(parallel.timeout_minutes, parallel.steps_are_joint)
         return Devices(_device_of_rank(n_gpu, option), parallel=parallel)
     if option is not None:
         return _named_devices(option)

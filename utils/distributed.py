@@ -64,12 +64,18 @@ class LostRank(RunError):
 
 
 class _Connection:
-    """What `connected` and `set_timeout` have made. `host`: for numbers of the CPU's; `device`: for the model's."""
+    """What `connected` and `set_up` have made. `host`: for numbers of the CPU's; `device`: for the model's; `saving`:
+    for what is read and written beside the training.
+
+    `steps_are_joint`: whether a step takes all processes, an evaluation's, too.
+    """
 
     store: "Store | None" = None
     host: "ProcessGroup | None" = None
     device: "ProcessGroup | None" = None
+    saving: "ProcessGroup | None" = None
     timeout_minutes: float = _CONNECT_MINUTES
+    steps_are_joint: bool = False
 
 
 @contextmanager
@@ -90,7 +96,7 @@ def connected() -> Iterator[None]:
     with lost_ranks_explained():
         dist.barrier(_Connection.host)
     dist.destroy_process_group()
-    _Connection.store = _Connection.host = _Connection.device = None
+    _Connection.store = _Connection.host = _Connection.device = _Connection.saving = None
 
 
 def _fresh(store: "Store", timeout: timedelta) -> "Store":
@@ -118,15 +124,30 @@ def _fresh(store: "Store", timeout: timedelta) -> "Store":
     return PrefixStore(word, store)
 
 
-def set_timeout(minutes: float) -> None:
-    """How long the ranks wait for each other from here on."""
+def set_up(timeout_minutes: float, steps_are_joint: bool) -> None:
+    """Say how the ranks work together from here on, and how long they wait for each other."""
     if world_size() > 1:
         from torch import distributed as dist
 
-        timeout = timedelta(minutes=minutes)
+        timeout = timedelta(minutes=timeout_minutes)
         _Connection.host = cast("ProcessGroup", dist.new_group(backend="gloo", timeout=timeout))
         _Connection.device = cast("ProcessGroup", dist.new_group(timeout=timeout))
-        _Connection.timeout_minutes = minutes
+        _Connection.timeout_minutes, _Connection.steps_are_joint = timeout_minutes, steps_are_joint
+
+
+def steps_are_joint() -> bool:
+    """Whether a step takes all processes, an evaluation's, too."""
+    return _Connection.steps_are_joint
+
+
+def saving_group() -> "ProcessGroup | None":
+    """The group for what is read and written beside the training; None where there is one process."""
+    if world_size() > 1 and _Connection.saving is None:
+        from torch import distributed as dist
+
+        timeout = timedelta(minutes=_Connection.timeout_minutes)
+        _Connection.saving = cast("ProcessGroup", dist.new_group(backend="gloo", timeout=timeout))
+    return _Connection.saving
 
 
 def device_group() -> "ProcessGroup | None":

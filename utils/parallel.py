@@ -3,13 +3,13 @@
 import inspect
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from utils import distributed
+from utils import distributed, shards
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,11 @@ class Parallel:
     """Processes that share nothing. `timeout_minutes`: how long they wait for each other before the run ends."""
 
     timeout_minutes: float
+    steps_are_joint: ClassVar[bool] = False  # whether a step takes all processes, an evaluation's, too
+
+    def share(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """What trains in the module's place: the module itself, or this process's part of it."""
+        return module
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """What to call in the module's place."""
@@ -61,6 +66,26 @@ class Replicas(Parallel):
         return nullcontext() if is_on or not isinstance(module, _Replica) else module.no_sync()
 
 
+@dataclass(frozen=True)
+class FullShards(Replicas):
+    """Each process has a part of every parameter, gradient and optimizer state, and a part of each batch. What a module
+    computes with is gathered for its turn. Other modules than the run's model are replicas.
+
+    Parts of a batch (`micro_batch_size`) exchange their gradients each: what is not exchanged would be whole.
+    """
+
+    modules: tuple[str, ...]
+    is_bf16: bool
+    is_freed: bool
+    steps_are_joint = True
+
+    def share(self, module: nn.Module, device: torch.device) -> nn.Module:
+        return shards.shard(module, device, self.modules, self.is_bf16, self.is_freed)
+
+    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
+        return module if shards.is_sharded(module) else super().wrap(module, device)
+
+
 def ddp(
     timeout_minutes: float = 10.0,
     find_unused_parameters: bool = False,
@@ -71,6 +96,22 @@ def ddp(
     options: dict[str, Any] = {"find_unused_parameters": find_unused_parameters, "static_graph": static_graph}
     options |= {"bucket_cap_mb": bucket_cap_mb, "gradient_as_bucket_view": True}
     return Replicas(_checked(timeout_minutes), options)
+
+
+def fsdp(
+    modules: str | list[str] | None = None,
+    mixed_precision: Literal["off", "bf16"] = "off",
+    reshard_after_forward: bool = True,
+    timeout_minutes: float = 10.0,
+) -> Parallel:
+    """torch's FSDP2 (`fully_shard`), for a model that is too large for one GPU.
+
+    `modules`: the classes whose modules are gathered one at a time, such as a transformer's block. `mixed_precision`:
+    what is gathered and computed with is bfloat16; parameters and the sums of gradients stay float32.
+    `reshard_after_forward`: false keeps what was gathered until the backward pass.
+    """
+    classes = (modules,) if isinstance(modules, str) else tuple(modules or ())
+    return FullShards(_checked(timeout_minutes), {}, classes, mixed_precision == "bf16", reshard_after_forward)
 
 
 def _checked(timeout_minutes: float) -> float:

@@ -2,13 +2,13 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from utils.checkpoint import CheckpointError, load_checkpoint, load_training_checkpoint
+from utils.checkpoint import FORMAT, CheckpointError, load_checkpoint, load_training_checkpoint, save_checkpoint
 from utils.errors import closest
 from utils.files import link_atomically, temporary_files
 from utils.paths import shown_path
@@ -107,8 +107,28 @@ def load_weights(module: nn.Module, path: str | Path, strict: bool = True) -> No
         content = load_checkpoint(file)
     else:
         file, content = open_checkpoint(path, prefer=BEST)
+    if "shards" in content:
+        content = whole_checkpoint(file, ["model"])
     source = shown_path(file)
     fill(module, find_state_dict(content, module, source), source, strict)
+
+
+def whole_checkpoint(path: Path, names: Collection[str] = ()) -> dict[str, Any]:
+    """A checkpoint with its tensors in it, those of the named parts at the least, also where they stand in shards.
+
+    Raises:
+        CheckpointError: it cannot be used.
+    """
+    checkpoint = load_training_checkpoint(path)
+    if "shards" not in checkpoint:
+        return checkpoint
+    from utils.sharded_files import DamagedShards, with_tensors
+
+    try:
+        whole = with_tensors(checkpoint, names or checkpoint)
+    except DamagedShards as error:
+        raise CheckpointError(f"{shown_path(path)}: {error}.") from error
+    return {name: value for name, value in whole.items() if name != "shards"} | {"format": FORMAT}
 
 
 def keep_newest(folder: Path, count: int | None) -> None:
@@ -117,6 +137,7 @@ def keep_newest(folder: Path, count: int | None) -> None:
         files = _numbered(folder, kind)
         for file in files[: max(0, len(files) - (count or 0))]:
             _delete(file)
+    _drop_unused_shards(folder)
 
 
 def drop_later(folder: Path, epoch: int, step: int) -> None:
@@ -126,6 +147,21 @@ def drop_later(folder: Path, epoch: int, step: int) -> None:
         log.info("Deleting what came later: %s", ", ".join(file.name for file in later))
     for file in [*later, *temporary_files(folder)]:
         _delete(file)
+    _drop_unused_shards(folder)
+
+
+def _drop_unused_shards(folder: Path) -> None:
+    """Delete the folders of tensors that no checkpoint names any more; none while one cannot be read."""
+    if not any(folder.glob("shards-*")):
+        return
+    from utils.sharded_files import drop_unused
+
+    try:
+        named = [load_checkpoint(file).get("shards") for file in folder.glob("*.pth")]
+    except CheckpointError as error:
+        log.warning("%s Until it is gone, no shards are deleted.", error)
+        return
+    drop_unused(folder, [entry["folder"] for entry in named if entry])
 
 
 def restore_best(folder: Path, best_epoch: int | None, epoch: int) -> bool:
@@ -137,7 +173,10 @@ def restore_best(folder: Path, best_epoch: int | None, epoch: int) -> bool:
     _delete(best)
     kept = folder / numbered_name(EPOCH, best_epoch or 0)
     if best_epoch is not None and _epoch_in(kept) == best_epoch:
-        link_atomically(kept, best)
+        if "shards" in load_checkpoint(kept):
+            save_checkpoint(folder, whole_checkpoint(kept), [BEST])
+        else:
+            link_atomically(kept, best)
         return True
     return best_epoch is None
 
