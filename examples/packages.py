@@ -15,5 +15,6 @@ def needed(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package = {"sklearn": "scikit-learn"}.get(str(error.name), error.name)
+        name = str(error.name).partition(".")[0]
+        package = {"sklearn": "scikit-learn"}.get(name, name)
         raise UserError(f"{package} is not installed. Run: pip install -r requirements-examples.txt") from error
