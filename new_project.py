@@ -33,6 +33,9 @@ EXTRAS = {
     "requirements-bench.txt",
     "tests/test_configs.py",
     "tests/test_benchmarks.py",
+    "tests/test_example_from_scratch.py",
+    "tests/test_example_tabular.py",
+    "tests/test_example_transfer_learning.py",
     "tests/test_speed_benchmark.py",
 }
 

@@ -11,7 +11,11 @@ from utils.config.lookup import KINDS
 from utils.config.schemas import schemas_of_options
 from utils.options import LoaderOptions, RunOptions
 
-CONFIGS = [ROOT / "config.json", *sorted((ROOT / "configs").glob("*.json"))]
+CONFIGS = [
+    ROOT / "config.json",
+    *sorted((ROOT / "configs").glob("*.json")),
+    *sorted((ROOT / "examples").glob("*/*.json")),
+]
 RENEW = "run `make schema` and commit what it writes"
 
 
@@ -47,7 +51,7 @@ def test_the_schema_is_one():
     jsonschema.Draft7Validator.check_schema(saved_schema())
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_configs_name_their_schema_and_keep_to_it(path):
     config = json.loads(path.read_text())
     assert (path.parent / config["$schema"]).resolve() == ROOT / SCHEMA

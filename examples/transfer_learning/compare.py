@@ -1,0 +1,105 @@
+"""Fine-tuning against training from scratch, with few labels, over several seeds: a table and a plot.
+
+    python -m examples.transfer_learning.compare
+
+For each seed: a backbone of its own is trained on the digits 0 to 4; labels of 5 to 9 are drawn, the same ones for all
+ways; each way trains on them, and its last checkpoint is scored on the whole test set of 5 to 9.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from examples.commands import scored, trained
+from examples.packages import needed
+from utils.errors import exit_code_of
+
+HERE = Path(__file__).resolve().parent
+HELD = "lr_scheduler.args.frozen_epochs={epochs}"
+WAYS = {  # name: config, what of it changes, and whether it starts from the backbone
+    "from scratch": ("scratch.json", [], False),
+    "frozen, then unfrozen": ("config.json", [], True),
+    "frozen throughout": ("config.json", [HELD], True),
+    "frozen throughout, random": ("config.json", [HELD, "model.weights=null"], False),
+}
+Accuracies = dict[str, dict[int, list[float]]]  # by way and number of labels, one for each seed
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--labels", type=int, nargs="+", default=[10, 20, 50], help="labels a class")
+    parser.add_argument("--epochs", type=int, default=60, help="of each run on few labels")
+    parser.add_argument("--plot", type=Path, default=HERE / "accuracy.png", metavar="PNG")
+    args = parser.parse_args(argv)
+    needed("matplotlib")  # asked for now, and not after all the runs
+    accuracies: Accuracies = {way: {labels: [] for labels in args.labels} for way in WAYS}
+    for seed in range(args.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            add_seed(accuracies, seed, args.epochs, Path(folder))
+        newest = {way: [f"{found[-1]:.3f}" for found in by_labels.values()] for way, by_labels in accuracies.items()}
+        print(
+            f"seed {seed}: " + "; ".join(f"{way} {' '.join(found)}" for way, found in newest.items()), file=sys.stderr
+        )
+    print(table(accuracies))
+    draw(accuracies, args.plot)
+
+
+def add_seed(accuracies: Accuracies, seed: int, epochs: int, folder: Path) -> None:
+    """Train every way with every number of labels."""
+    backbone = trained(str(HERE / "pretrain.json"), folder / "backbone", [f"seed={seed}"])
+    for way, (config, changes, starts_from_it) in WAYS.items():
+        for labels, found in accuracies[way].items():
+            settings = [
+                f"seed={seed}",
+                f"dataset.args.draw_seed={seed}",
+                f"dataset.args.labels_per_class={labels}",
+                f"trainer.epochs={epochs}",
+                *(change.format(epochs=epochs) for change in changes),
+            ]
+            target = folder / f"{way} {labels}"
+            run_dir = trained(str(HERE / config), target, settings, backbone if starts_from_it else None)
+            found.append(scored(run_dir)["accuracy"])
+
+
+def table(accuracies: Accuracies) -> str:
+    """Mean and standard deviation over the seeds, as Markdown."""
+    labels = list(next(iter(accuracies.values())))
+    lines = [f"| labels a class | {' | '.join(map(str, labels))} |", "|---" * (1 + len(labels)) + "|"]
+    for way, by_labels in accuracies.items():
+        cells = [f"{mean(found):.3f} ± {spread(found):.3f}" for found in by_labels.values()]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> float:
+    return stdev(values) if len(values) > 1 else 0.0
+
+
+def draw(accuracies: Accuracies, path: Path) -> None:
+    """A line for each way, with the standard deviation as bars."""
+    needed("matplotlib").use("Agg")
+    pyplot = needed("matplotlib.pyplot")
+    figure, axes = pyplot.subplots(figsize=(5.5, 3.6))
+    for number, (way, by_labels) in enumerate(accuracies.items()):
+        places = [labels * 1.03**number for labels in by_labels]  # beside each other, so that all bars can be seen
+        means = [mean(found) for found in by_labels.values()]
+        axes.errorbar(places, means, [spread(found) for found in by_labels.values()], marker="o", capsize=3, label=way)
+    labels = list(next(iter(accuracies.values())))
+    axes.set_xscale("log")
+    axes.set_xticks(labels, map(str, labels), minor=False)
+    axes.minorticks_off()
+    axes.set_xlabel("labels a class")
+    axes.set_ylabel("test accuracy, digits 5 to 9")
+    axes.legend(loc="lower right", fontsize=8)
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))
