@@ -7,7 +7,9 @@ The last line on stdout is one JSON object of metrics.
 
 import argparse
 import sys
+from pathlib import Path
 
+from utils.distributed import world_size
 from utils.errors import exit_code_of
 
 
@@ -18,8 +20,12 @@ def parse_arguments(argv=None):
     parser.add_argument("-r", "--resume", metavar="RUN", required=True, help="run directory (its best), or checkpoint")
     parser.add_argument("--split", choices=("test", "valid"), default="test")
     parser.add_argument("-d", "--device", help="cpu, cuda, mps, or GPU numbers such as 0,1; else n_gpu decides")
+    parser.add_argument("--predictions", metavar="FILE", help="write what the model gives for each sample, as CSV")
     parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.predictions and world_size() > 1:
+        parser.error("argument --predictions: is for one process. Start it without torchrun")
+    return args
 
 
 def main(argv=None):
@@ -28,6 +34,7 @@ def main(argv=None):
     from torch import Tensor, nn
 
     from logger.console import messages_to_screen
+    from logger.predictions import Predictions
     from logger.tables import matrix_table
     from logger.writers import to_json
     from train import build_trainer
@@ -48,7 +55,13 @@ def main(argv=None):
         if args.split not in trainer.run.batches:
             raise UserError(f"--split {args.split}: the data set has no samples there.")
         trainer.load_state_dict(checkpoint, shown_path(path), names=trainer.parts(nn.Module))
+        if args.predictions:
+            predictions = trainer.metrics.objects["predictions"] = Predictions()
         values = trainer.evaluate(args.split)
+        if args.predictions:
+            dataset = trainer.run.batches[args.split].dataset
+            predictions.write(Path(args.predictions), getattr(dataset, "sample_numbers", None))
+            del values["predictions"]
     if not is_first():
         return
     print(f"{shown_path(path)}, epoch {checkpoint['epoch']}, split {args.split}")

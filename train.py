@@ -7,26 +7,24 @@ python train.py -r saved/NAME/RUN_ID
 import logging
 import sys
 
+import test
 from utils.config.arguments import parse_arguments
 from utils.config.fast_dev_run import fast_dev_run
-from utils.config.frame import check_frame
-from utils.config.loading import config_text, load_config
-from utils.config.overrides import override
+from utils.config.loading import config_text
 from utils.config.places import Places
+from utils.config.reading import read_config
 from utils.errors import exit_code_of
+from utils.several import each_run
 
 # Each is short for --set KEY=VALUE. Add yours here.
 SHORT_OPTIONS = {"--lr": "optimizer.args.lr", "--bs": "data_loader.batch_size"}
 
 
 def main(argv=None):
-    args = parse_arguments(__doc__, SHORT_OPTIONS, argv)
-    with Places() as places, fast_dev_run(args.tool == "fast-dev-run") as assignments:
-        config = None
-        if args.config:  # read before the heavy imports, so that typing errors show at once
-            config = override(load_config(args.config, places), [*args.set, *assignments], places)
-            check_frame(config, places)
-        run(args, config, places)
+    for args in each_run(parse_arguments(__doc__, SHORT_OPTIONS, argv), test.main):
+        with Places() as places, fast_dev_run(args.tool == "fast-dev-run") as assignments:
+            config = read_config(args.config, [*args.set, *assignments], places) if args.config else None
+            run(args, config, places)
 
 
 def run(args, config, places):
@@ -77,12 +75,13 @@ def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     from base.parameter_groups import parameter_groups
     from base.run import Run
     from base.weights import prepared
+    from data_loader.folds import make_datasets
     from data_loader.loaders import make_batches_of_splits
     from logger.metrics import Metrics
     from utils.seed import seed_everything
 
     seed_everything(plan.top.seed)
-    datasets = {split: plan.dataset.build(split=split) for split in splits}
+    datasets = make_datasets(plan.dataset.build, splits, plan.dataset.extras.fold)
     batches = make_batches_of_splits(datasets, plan.top.seed, plan.loader_options, devices.main)
     metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
     model = prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from)

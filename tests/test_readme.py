@@ -88,8 +88,8 @@ def test_every_other_command_runs(copy):
     assert len(lines) >= 9
     assert "epoch 40 of 40" in drive(copy, lines)
     programs = {" ".join(line.split()[:2]) for line in commands() if "venv" not in line}
-    # below, and tests/test_new_project.py
-    elsewhere = {"tensorboard --logdir", "python new_project.py", "torchrun --standalone"}
+    # below, tests/test_new_project.py and tests/test_look.py
+    elsewhere = {"tensorboard --logdir", "python new_project.py", "torchrun --standalone", "python -m"}
     assert programs - elsewhere == {"python train.py", "python test.py"}
 
 

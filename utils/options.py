@@ -98,6 +98,23 @@ class SchedulerOptions(_Checked):
 
 
 @dataclass(frozen=True)
+class DatasetOptions(_Checked):
+    """The keys of the `dataset` section beside `type` and `args`."""
+
+    fold: str | None = option(
+        "for cross-validation: `2/5` validates on the second fifth of the samples for training and validation, and "
+        "trains on the rest. `--folds 5` makes all five runs",
+        None,
+    )
+
+    def contradictions(self) -> list[str]:
+        number, _, count = (self.fold or "1/2").partition("/")
+        if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) >= 2:
+            return []
+        return [f"fold: found {self.fold!r}. Write a fold and how many there are, such as '2/5'."]
+
+
+@dataclass(frozen=True)
 class MetricOptions(_Checked):
     """The keys of an entry of `metrics` beside `type` and `args`."""
 

@@ -113,6 +113,14 @@ def _run_of(plan: Plan, lock: RunLock, own_job: str | None = None) -> Found:
     return finished
 
 
+def run_of_plan(plan: Plan) -> tuple[Path, dict[str, Any]]:
+    """The directory and newest checkpoint of the run that this plan has last gone on with, or ended."""
+    with RunLock() as lock:
+        checkpoint, file = _run_of(plan, lock)
+    assert checkpoint is not None and file is not None, "it has just been trained"
+    return file.parent, checkpoint
+
+
 def _runs_of(plan: Plan) -> Iterator[Path]:
     """The run directories of the plan's name that hold a checkpoint, the newest first."""
     parent = project_path(plan.run_options.save_dir) / plan.config["name"]

@@ -4,7 +4,6 @@ import ctypes
 import time
 from collections import Counter
 from collections.abc import Mapping, Sized
-from copy import copy
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from base.base_dataset import with_transforms_of
 from base.run import Batches
 from base.tools.report import Report, listed
 
 SECONDS = 10.0  # for all reading
 MOST_SHARED = 0.01  # of the validation samples
-TRANSFORMS = ("transform", "transforms", "target_transform")
 SHARED, CLASSES = "samples of valid in train", "training samples"
 
 
@@ -46,7 +45,7 @@ def check_data(batches: Mapping[str, Batches], classes: int | None, report: Repo
         seen = _read("train", train, train, end, report)
     else:
         of_valid = _read("valid", valid, valid, end - SECONDS / 2, report)
-        as_valid = _with_transforms_of(valid, train)
+        as_valid = with_transforms_of(valid, train)
         seen = _read("train", train, as_valid, end, report)
         report.row(SHARED, _shared(seen, of_valid, _is_random(as_valid) or _is_random(valid), report))
     _describe_classes(seen, classes, report)
@@ -54,18 +53,6 @@ def check_data(batches: Mapping[str, Batches], classes: int | None, report: Repo
 
 def _is_stream(dataset: Any) -> bool:
     return isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized)
-
-
-def _with_transforms_of(valid: Any, train: Any) -> Any:
-    """The training set as one that is read as the validation set is: augmentation would hide what is the same."""
-    changed = copy(train)
-    of_valid, of_train = getattr(valid, "__dict__", {}), getattr(train, "__dict__", {})
-    for name in TRANSFORMS:
-        if name in of_valid and name in of_train:
-            setattr(changed, name, of_valid[name])
-    if isinstance(of_valid.get("dataset"), Sized) and isinstance(of_train.get("dataset"), Sized):  # as in a Subset
-        changed.dataset = _with_transforms_of(of_valid["dataset"], of_train["dataset"])
-    return changed
 
 
 def _is_random(dataset: Any) -> bool:

@@ -16,6 +16,10 @@ def parse_arguments(description: str, short_options: Mapping[str, str], argv: Se
     parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
     for option, key in short_options.items():
         parser.add_argument(option, dest="set", action="append", type=f"{key}={{}}".format, metavar="X", help=key)
+    parser.add_argument(
+        "--folds", metavar="K", type=_count, help="K runs, each validated on another part of the samples"
+    )
+    parser.add_argument("--seeds", metavar="S,S,...", type=_seeds, help="a run for each of these seeds")
     _add_tools(parser)
     args = parser.parse_args(argv)
     if args.list:
@@ -54,6 +58,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seeds(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise ArgumentTypeError(f"found {text!r}. Write whole numbers, each once, such as 1,2,3.")
+    return [int(part) for part in parts]
+
+
 def _limits(text: str) -> list[str]:
     return [f"trainer.{name}={_count(text)}" for name in ("epoch_steps", "valid_steps")]
 
@@ -66,6 +77,14 @@ def _check(parser: ArgumentParser, args: Namespace) -> None:
         parser.error("argument --init-from: not allowed with argument -r/--resume, which has its own weights")
     if args.tool == "replay" and not goes_on:
         parser.error("argument --replay: needs -r/--resume with the run")
+    for option in ("folds", "seeds"):
+        if getattr(args, option) and (args.tool or args.overfit or args.resume):
+            parser.error(f"argument --{option}: needs -c/--config alone; the same command again goes on with its runs")
+        if getattr(args, option) and world_size() > 1:
+            key = "dataset.fold=1/5" if option == "folds" else "seed=1"
+            parser.error(f"argument --{option}: is for one process. With torchrun, a run at a time: --set {key}")
+    if args.folds == 1:
+        parser.error("argument --folds: found 1. Write a whole number of at least 2")
     if world_size() > 1 and (args.overfit or args.tool not in (None, "print-config", "fast-dev-run")):
         parser.error(f"argument --{args.tool or 'overfit'}: is for one process. Start it without torchrun")
     tool = args.tool if args.tool != "replay" else None

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from utils.errors import ConfigError, closest
-from utils.options import MetricOptions, ModelOptions, OptimizerOptions, RunOptions, SchedulerOptions
+from utils.options import DatasetOptions, MetricOptions, ModelOptions, OptimizerOptions, RunOptions, SchedulerOptions
 from utils.paths import PROJECT_ROOT
 
 Predicate = Callable[[Any], bool]
@@ -137,6 +137,7 @@ KINDS = {
         provided=("split",),
         required=("split",),
         nested="transform",
+        extras=DatasetOptions,
     ),
     "transform": Kind(
         "a transform class",

@@ -1,0 +1,58 @@
+"""Look at the data before training: one batch of a config, as the model gets it, and the classes of each split.
+
+    python -m data_loader -c config.json
+
+Images are drawn to a PNG. Of a data set with `decode(inputs)`, a text for each sample, the texts are printed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.errors import exit_code_of
+
+SPLITS = ("train", "valid", "test")
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_loader", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", required=True, help="the config of a run, JSON or YAML")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="which split the batch is of")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, default=Path("saved/batch.png"), help="where images are drawn"
+    )
+    parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="change the config")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
+
+    from data_loader.look import described_split, described_tensor, named_tensors, show
+    from logger.console import messages_to_screen
+    from train import build_trainer
+    from utils.config.places import Places
+    from utils.config.plan import make_plan
+    from utils.config.reading import read_config
+    from utils.device import Devices
+    from utils.errors import UserError
+
+    with messages_to_screen(), Places() as places:
+        plan = make_plan(read_config(args.config, args.set, places), places)
+        trainer = build_trainer(plan, Devices(), SPLITS)  # which may bring what a data set needs, such as a vocabulary
+        for split, batches in trainer.run.batches.items():
+            print(f"{split}: {described_split(batches)}")
+        if args.split not in trainer.run.batches:
+            raise UserError(f"--split {args.split}: the data set has no samples there.")
+        batches = trainer.run.batches[args.split]
+        batch = batches.trial()
+    print(f"\nthe first batch of {args.split}:")
+    for name, tensor in named_tensors(batch):
+        print(f"  {name or 'batch':12} {described_tensor(tensor)}")
+    show(batch, batches.dataset, args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))

@@ -1,0 +1,136 @@
+"""Cross-validation: the training and validation samples of a data set, cut anew into one part of K and the rest.
+
+A data set that can be cut has an attribute with an entry a sample (a tensor, array or list) for all that differs from
+sample to sample, and in `transforms` what its splits do with them. Where `targets` are classes, all folds have them in
+the same proportions; samples of a group (`groups`) stay together.
+"""
+
+from collections.abc import Callable, Iterable
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, default_collate
+
+from base.base_dataset import with_transforms_of
+from utils.batch import tensors
+from utils.errors import ConfigError
+
+SEED = 0  # of the folds: they are the same for every seed of a run
+MOST_CLASSES = 0.5  # of the samples: whole numbers with more values than that are no classes
+
+
+def make_datasets(build: Callable[..., Dataset[Any]], splits: Iterable[str], fold: str | None) -> dict[str, Any]:
+    """The splits of a data set that `build(split=...)` makes. `fold`: "2/5" has "valid" be the second fifth of the
+    samples of "train" and "valid" together, and "train" the rest; the other splits stay.
+
+    Raises:
+        ConfigError: the data set cannot be cut.
+    """
+    if fold is None:
+        return {split: build(split=split) for split in splits}
+    number, count = map(int, fold.split("/"))
+    cut = dict(zip(("train", "valid"), _cut(build(split="train"), build(split="valid"), number, count), strict=True))
+    return {split: cut[split] if split in cut else build(split=split) for split in splits}
+
+
+def _cut(train: Any, valid: Any, number: int, count: int) -> tuple[Any, Any]:
+    if isinstance(train, IterableDataset):
+        raise ConfigError("dataset.fold: an iterable data set has no samples to cut into folds. Leave it out.")
+    pooled = _pooled(train, valid)
+    total = len(train) + len(valid)
+    folds = fold_numbers(total, count, pooled.get("targets"), pooled.get("groups"))
+    parts = []
+    for like, rows in ((train, folds != number), (valid, folds == number)):
+        part = copy(train)
+        for name, values in pooled.items():
+            setattr(part, name, _chosen(values, rows.nonzero().flatten()))
+        if like is valid:
+            part = with_transforms_of(valid, part)
+            part.__dict__ |= {"split": "valid"} if "split" in vars(part) else {}
+        part.sample_numbers = rows.nonzero().flatten()  # where its samples are among those of both
+        parts.append(part)
+    _check(train, valid, parts[1])
+    return parts[0], parts[1]
+
+
+def _pooled(train: Any, valid: Any) -> dict[str, Any]:
+    """The attributes that have an entry for each sample, of both sets together."""
+    pooled = {}
+    for name, first in vars(train).items():
+        second = vars(valid).get(name)
+        if _has_entries(first, len(train)) and _has_entries(second, len(valid)) and type(first) is type(second):
+            is_list = isinstance(first, list)
+            pooled[name] = (
+                [*first, *second] if is_list else torch.cat([torch.as_tensor(first), torch.as_tensor(second)])
+            )
+    if not pooled:
+        raise ConfigError(
+            f"dataset.fold: {type(train).__name__} cannot be cut: it has no attribute with an entry a sample."
+        )
+    return pooled
+
+
+def _has_entries(values: Any, count: int) -> bool:
+    is_rows = isinstance(values, list) or (hasattr(values, "shape") and hasattr(values, "dtype"))
+    return is_rows and getattr(values, "shape", True) != () and len(values) == count
+
+
+def _chosen(values: Any, rows: Tensor) -> Any:
+    return [values[row] for row in rows.tolist()] if isinstance(values, list) else values[rows]
+
+
+def _check(train: Any, valid: Any, part: Any) -> None:
+    """The first and last samples of the fold must be those of the sets that they come from."""
+    as_valid = with_transforms_of(valid, train)
+    for i in (0, len(part.sample_numbers) - 1):
+        row = int(part.sample_numbers[i])
+        expected = as_valid[row] if row < len(train) else valid[row - len(train)]
+        found = part[i]
+        same = all(map(torch.equal, tensors(default_collate([found])), tensors(default_collate([expected]))))
+        if len(part) != len(part.sample_numbers) or not same:
+            raise ConfigError(
+                f"dataset.fold: {type(train).__name__} cannot be cut: not all that its samples are made of stands in "
+                "attributes with an entry a sample."
+            )
+
+
+def fold_numbers(total: int, count: int, targets: Any = None, groups: Any = None) -> Tensor:
+    """The fold, 1 to `count`, of each of `total` samples. A function of its arguments; sizes differ by one at most, but
+    where groups stay together.
+
+    Raises:
+        ConfigError: fewer samples, or groups, than folds.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    if groups is not None:
+        return _of_groups(groups, count, generator)
+    if not 2 <= count <= total:
+        raise ConfigError(f"dataset.fold: {total} samples cannot be cut into {count} folds.")
+    order = torch.randperm(total, generator=generator)
+    if targets is not None and _are_classes(torch.as_tensor(targets), total):
+        order = order[torch.as_tensor(targets)[order].argsort(stable=True)]  # class after class, each shuffled
+    numbers = torch.empty(total, dtype=torch.int64)
+    numbers[order] = torch.arange(total) % count + 1
+    return numbers
+
+
+def _are_classes(targets: Tensor, total: int) -> bool:
+    is_whole = targets.dim() == 1 and not targets.is_floating_point() and not targets.is_complex()
+    return is_whole and len(targets.unique()) <= max(2, MOST_CLASSES * total)
+
+
+def _of_groups(groups: Any, count: int, generator: torch.Generator) -> Tensor:
+    """The largest group first, each to the fold that is smallest by then."""
+    _, members = torch.as_tensor(groups).unique(return_inverse=True)
+    sizes = members.bincount()
+    if len(sizes) < count:
+        raise ConfigError(f"dataset.fold: {len(sizes)} groups cannot be cut into {count} folds.")
+    shuffled = torch.randperm(len(sizes), generator=generator)
+    filled, fold_of_group = [0] * count, torch.empty(len(sizes), dtype=torch.int64)
+    for group in shuffled[sizes[shuffled].argsort(descending=True, stable=True)].tolist():
+        smallest = filled.index(min(filled))
+        filled[smallest] += int(sizes[group])
+        fold_of_group[group] = smallest + 1
+    return fold_of_group[members]

@@ -1,0 +1,61 @@
+"""What a model gives for each sample of a split, as a table."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.files import write_atomically
+
+
+class Predictions:
+    """Stands among the metrics of a phase, and keeps what they are given: outputs (B) or (B, columns), targets (B)."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def update(self, output: Any, target: Any) -> None:
+        is_table = isinstance(output, Tensor) and isinstance(target, Tensor) and output.dim() in (1, 2)
+        if not is_table or target.dim() not in (1, 2) or len(output) != len(target):
+            raise UserError("the model gives no number, or row of numbers, for each sample.")
+        self._outputs.append(output.detach().cpu().reshape(len(output), -1))
+        self._targets.append(target.detach().cpu().reshape(len(target), -1))
+
+    def compute(self) -> Tensor:
+        """How many there are."""
+        return torch.tensor(sum(map(len, self._outputs)))
+
+    def write(self, path: Path, rows: Sequence[int] | None = None) -> None:
+        """As CSV: `sample,target,output`, or `output_0,...` and, where targets are classes, `prediction`.
+
+        `rows`: the numbers of the samples, where they do not count from 0.
+
+        Raises:
+            UserError: there is nothing to write: the trainer gives its metrics no outputs.
+        """
+        if not self._outputs:
+            raise UserError("this trainer gives no outputs to its metrics.")
+        outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
+        are_classes = not targets.is_floating_point() and targets.shape[1] == 1 and outputs.shape[1] > 1
+        head = ["sample", *_names("target", targets.shape[1]), *["prediction"] * are_classes]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*head, *_names("output", outputs.shape[1])])
+        numbers = range(len(outputs)) if rows is None else rows
+        for number, target, output in zip(numbers, targets.tolist(), outputs.tolist(), strict=True):
+            best = [max(range(len(output)), key=output.__getitem__)] * are_classes
+            writer.writerow([int(number), *target, *best, *(f"{value:.6g}" for value in output)])
+        write_atomically(path, text.getvalue().encode())
+
+
+def _names(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]

@@ -1,0 +1,252 @@
+"""Cross-validation, several seeds, and predictions: `--folds`, `--seeds`, `test.py --predictions`."""
+
+import csv
+import json
+from statistics import mean, stdev
+
+import pytest
+import torch
+from conftest import AUGMENTED, Interrupting, load, metrics_of
+from torch import nn
+
+import data_loader.datasets
+import test as test_script
+import train as train_script
+import trainer.trainer
+from base.base_trainer import StepResult
+from data_loader.datasets import Digits
+from data_loader.folds import fold_numbers, make_datasets
+from utils.errors import ConfigError
+
+POOL = 1259 + 179
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def folder_of(project, name):
+    return project.folder / "saved" / name
+
+
+@pytest.fixture
+def several(project):
+    """Run the command for several runs; its folder and what it said."""
+
+    def run(*arguments, expected=0, **sections):
+        sections = {"trainer": {"monitor": "min val_loss"}} | sections
+        code, out, err = project.command(train_script, "-c", project.write_config(**sections), *arguments)
+        assert code == expected, out + err
+        return out + err
+
+    return run
+
+
+def test_folds_are_runs_below_one_folder_with_a_table_and_predictions(project, several):
+    said = several("--folds", "3")
+    folder = folder_of(project, "digits_lenet-3folds")
+    runs = sorted(path.parent for path in folder.glob("*/config.json"))
+    configs = [json.loads((run / "config.json").read_text()) for run in runs]
+    assert [config["dataset"]["fold"] for config in configs] == ["1/3", "2/3", "3/3"]
+    best = [min(metrics_of(run), key=lambda line: line["val_loss"]) for run in runs]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [row["run"] for row in summary["runs"]] == [run.name for run in runs]
+    for name in ("val_loss", "val_accuracy"):
+        values = [line[name] for line in best]
+        assert summary["mean"][name] == pytest.approx(mean(values)) and f"{mean(values):.4f}" in said
+        assert summary["std"][name] == pytest.approx(stdev(values)) and f"{stdev(values):.4f}" in said
+    found = rows_of(folder / "predictions.csv")
+    assert [int(row["sample"]) for row in found] == list(range(POOL))
+    for number, line in enumerate(best, start=1):
+        own = [row["target"] == row["prediction"] for row in found if row["fold"] == str(number)]
+        assert mean(own) == pytest.approx(line["val_accuracy"]) and abs(len(own) - POOL / 3) < 1
+    train, valid = Digits("train"), Digits("valid")
+    assert [int(row["target"]) for row in found] == [*train.targets.tolist(), *valid.targets.tolist()]
+
+
+def test_stopped_and_started_again_they_go_on(project, several, write_into, monkeypatch):
+    write_into(trainer.trainer, Interrupting)
+    several("--folds", "2", name="whole", trainer={"type": "Interrupting"})
+    monkeypatch.setattr(Interrupting, "stop_at", 13)
+    several("--folds", "2", trainer={"type": "Interrupting"}, expected=143)
+    folder = folder_of(project, "digits_lenet-2folds")
+    first = next(folder.iterdir())
+    assert load(first / "last.pth")["step"] == 13 and not (folder / "summary.json").exists()
+    several("--folds", "2", trainer={"type": "Interrupting"}, expected=143)
+    before = {path: path.stat().st_mtime_ns for path in first.glob("*.pth")}
+    monkeypatch.setattr(Interrupting, "stop_at", None)
+    said = several("--folds", "2", trainer={"type": "Interrupting"})
+    assert f"{first.name} is finished" in said and before == {path: path.stat().st_mtime_ns for path in before}
+    runs, expected = sorted(folder.glob("*/")), sorted(folder_of(project, "whole-2folds").glob("*/"))
+    assert [metrics_of(run) for run in runs] == [metrics_of(run) for run in expected] and len(runs) == 2
+    predictions = [folder_of(project, name) / "predictions.csv" for name in ("whole-2folds", "digits_lenet-2folds")]
+    assert predictions[0].read_text() == predictions[1].read_text()
+
+
+def test_seeds_are_runs_of_their_own(project, several):
+    said = several("--seeds", "3,1", trainer={"epochs": 1})
+    folder = folder_of(project, "digits_lenet-seeds")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [row["seed"] for row in summary["runs"]] == [3, 1] and "predictions" not in said
+    losses = [row["loss"] for row in summary["runs"]] if "loss" in summary["mean"] else summary["runs"]
+    assert len({str(loss) for loss in losses}) == 2
+    (own,) = [line for run in folder.glob("*/") for line in metrics_of(run) if run.name == summary["runs"][1]["run"]]
+    alone = project.train(seed=1, trainer={"epochs": 1, "monitor": "min val_loss"})
+    assert own == metrics_of(alone)[0]
+
+
+def test_folds_of_several_seeds(project, several):
+    several("--folds", "2", "--seeds", "0,1", trainer={"epochs": 1})
+    folder = folder_of(project, "digits_lenet-2folds-seeds")
+    assert len(list(folder.glob("*/config.json"))) == 4
+    found = rows_of(folder / "predictions.csv")
+    assert [(row["seed"], int(row["sample"])) for row in found] == [(s, i) for s in "01" for i in range(POOL)]
+
+
+def test_one_fold_by_itself_scores_the_same(project):
+    run = project.train(dataset={"type": "Digits", "fold": "2/5"}, trainer={"monitor": "min val_loss"})
+    best = min(metrics_of(run), key=lambda line: line["val_loss"])
+    assert project.test("-r", run, "--split", "valid")[0]["loss"] == pytest.approx(best["val_loss"], rel=1e-6)
+    assert project.test("-r", run)[0]["accuracy"] > 0.1  # the test set is whole
+    assert "dataset.fold: cannot change" in project.refused("-r", run, "--set", "dataset.fold=1/5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--folds", "1"], "argument --folds: found 1. Write a whole number of at least 2"),
+        (["--folds", "two"], "argument --folds: found 'two'. Write a whole number of at least 1."),
+        (["--seeds", "1,1"], "argument --seeds: found '1,1'. Write whole numbers, each once, such as 1,2,3."),
+        (["--folds", "2", "--check"], "argument --folds: needs -c/--config alone"),
+        (["--seeds", "2", "-r", "auto"], "argument --seeds: needs -c/--config alone"),
+        (
+            ["--set", "dataset.fold=6/5"],
+            "dataset.fold: found '6/5'. Write a fold and how many there are, such as '2/5'.",
+        ),
+        (["--folds", "2000"], f"dataset.fold: {POOL} samples cannot be cut into 2000 folds."),
+    ],
+)
+def test_what_is_refused(project, arguments, message):
+    assert message in project.refused("-c", project.write_config(), *arguments)
+
+
+class Computed(Digits):
+    """Makes its samples of what has no entry a sample."""
+
+    def __init__(self, split):
+        super().__init__(split)
+        self.hidden = {"images": self.images}
+
+    def __getitems__(self, indices):
+        return self.hidden["images"][indices].float(), self.targets[indices]
+
+
+class Numbers(torch.utils.data.IterableDataset):
+    def __init__(self, split):
+        self.split = split
+
+    def __iter__(self):
+        return iter([(torch.rand(1, 8, 8), 1)] * 64)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [(Computed, "Computed cannot be cut: not all that its samples"), (Numbers, "an iterable data set has no samples")],
+)
+def test_what_cannot_be_cut_is_refused(project, write_into, dataset, message):
+    write_into(data_loader.datasets, dataset)
+    said = project.refused_config(dataset={"type": dataset.__name__, "fold": "1/2"})
+    assert f"dataset.fold: {message}" in said
+
+
+# ---- how they are cut ----
+
+
+def test_a_fold_validates_without_augmentation_and_trains_with_it():
+    def build(split):
+        return Digits(split, train_transform=[nn.Dropout(0.5)])
+
+    whole = {split: Digits(split) for split in ("train", "valid", "test")}
+    images = torch.cat([whole["train"].images, whole["valid"].images])
+    seen = []
+    for number in range(1, 6):
+        cut = make_datasets(build, ("train", "valid", "test"), f"{number}/5")
+        train, valid = cut["train"], cut["valid"]
+        assert torch.equal(valid.images, images[valid.sample_numbers])
+        assert torch.equal(train.images, images[train.sample_numbers])
+        assert len(valid.transforms) == 1 and len(train.transforms) == 2
+        assert sorted([*train.sample_numbers.tolist(), *valid.sample_numbers.tolist()]) == list(range(POOL))
+        assert torch.equal(cut["test"].images, whole["test"].images)
+        assert (train.split, valid.split) == ("train", "valid")
+        seen += valid.sample_numbers.tolist()
+    assert sorted(seen) == list(range(POOL))
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_classes_keep_their_shares(count):
+    targets = torch.tensor([0] * 50 + [1] * 31 + [2] * 8)[torch.randperm(89)]
+    numbers = fold_numbers(89, count, targets)
+    for of in (numbers, *(numbers[targets == target] for target in range(3))):
+        sizes = of.bincount(minlength=count + 1)[1:]
+        assert sizes.max() - sizes.min() <= 1 and sizes.sum() == len(of)
+    assert torch.equal(numbers, fold_numbers(89, count, targets))
+
+
+def test_what_are_no_classes_is_only_shuffled():
+    numbers = fold_numbers(90, 3, torch.rand(90))
+    assert numbers.bincount().tolist() == [0, 30, 30, 30]
+    assert not torch.equal(numbers, numbers.sort().values)
+
+
+def test_groups_stay_together():
+    groups = torch.tensor([7] * 30 + [1] * 20 + [3] * 19 + [4] * 11 + [9] * 10)
+    numbers = fold_numbers(90, 3, groups=groups)
+    assert all(len(numbers[groups == group].unique()) == 1 for group in groups.unique())
+    assert sorted(numbers.bincount()[1:].tolist()) == [30, 30, 30]
+    with pytest.raises(ConfigError, match="5 groups cannot be cut into 6 folds"):
+        fold_numbers(90, 6, groups=groups)
+
+
+# ---- predictions ----
+
+
+def test_predictions_of_the_test_set(project):
+    run = project.train()
+    path = project.folder / "predictions.csv"
+    scores, _ = project.test("-r", run, "--predictions", path)
+    found = rows_of(path)
+    assert mean(row["target"] == row["prediction"] for row in found) == pytest.approx(scores["accuracy"])
+    outputs = torch.tensor([[float(row[f"output_{i}"]) for i in range(10)] for row in found])
+    targets = torch.tensor([int(row["target"]) for row in found])
+    assert nn.functional.nll_loss(outputs, targets).item() == pytest.approx(scores["loss"], rel=1e-4)
+    assert [int(row["sample"]) for row in found] == list(range(359)) and "predictions" not in scores
+
+
+class Silent(trainer.trainer.Trainer):
+    """Asks no metrics."""
+
+    def valid_step(self, batch):
+        inputs, targets = batch
+        return StepResult({"loss": self.loss_fn(self.forward(inputs), targets)}, len(targets))
+
+
+def test_no_predictions_where_no_outputs_are_given(project, several, write_into):
+    write_into(trainer.trainer, Silent)
+    said = several("--folds", "2", trainer={"type": "Silent", "epochs": 1})
+    folder = folder_of(project, "digits_lenet-2folds")
+    assert "No predictions.csv: this trainer gives no outputs to its metrics." in said
+    assert (folder / "summary.json").is_file() and not (folder / "predictions.csv").exists()
+    path = project.folder / "none.csv"
+    assert "gives no outputs" in project.refused(
+        "-r", next(folder.glob("*/")), "--predictions", path, script=test_script
+    )
+    assert not path.exists()
+
+
+def test_augmentation_is_that_of_the_config(project):
+    """A fold of an augmented set resumes bitwise, as any run."""
+    run = project.train(dataset=AUGMENTED | {"fold": "1/4"}, trainer={"epochs": 3})
+    again = project.train(dataset=AUGMENTED | {"fold": "1/4"}, trainer={"epochs": 1})
+    project.resume(again, "--set", "trainer.epochs=3")
+    assert metrics_of(run) == metrics_of(again)

@@ -1,0 +1,117 @@
+"""One command, several runs: the folds of a cross-validation, several seeds, or both."""
+
+import csv
+import io
+import json
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from utils.config.places import Places
+from utils.config.reading import read_config
+from utils.errors import UserError
+from utils.files import write_atomically
+from utils.paths import shown_path
+
+SUMMARY, PREDICTIONS = "summary.json", "predictions.csv"
+Row = dict[str, Any]
+
+
+def each_run(args: Namespace, score: Callable[[list[str]], object]) -> Iterator[Namespace]:
+    """The arguments of each run that a command asks for: of one, its own. Several stand in one folder, and go on where
+    an earlier command with the same config has stopped; after the last of them, what they have reached is told.
+
+    `score`: `main` of test.py.
+    """
+    if not args.folds and not args.seeds:
+        yield args
+        return
+    config = read_config(args.config, args.set, Places())
+    name = config["name"] + (f"-{args.folds}folds" if args.folds else "") + ("-seeds" if args.seeds else "")
+    folds = [f"{number}/{args.folds}" for number in range(1, args.folds + 1)] if args.folds else [None]
+    rows: list[Row] = []
+    for seed, fold in product(args.seeds or [config.get("seed", 0)], folds):
+        assignments = [f"name={json.dumps(name)}", f"seed={seed}"] + [f"dataset.fold={fold}"] * (fold is not None)
+        own = Namespace(**vars(args) | {"set": [*args.set, *assignments], "resume": "auto"})
+        yield own
+        rows.append({"seed": seed, "fold": fold} | _reached(own))
+    folder = Path(rows[0]["run"]).parent
+    for row in rows:
+        row["run"] = Path(row["run"]).name
+    write_atomically(folder / SUMMARY, json.dumps({"runs": rows, **_spread(rows)}, indent=2).encode())
+    print(f"{table(rows)}\nIn {shown_path(folder)}: {SUMMARY}")
+    if args.folds:
+        print(_write_predictions(folder, rows, args, score))
+
+
+def _reached(args: Namespace) -> Row:
+    """Where a run is, and its values in the best epoch; in the last one, where nothing decides."""
+    from utils.config.plan import make_plan
+    from utils.resume import run_of_plan
+    from utils.run_dir import METRICS
+
+    plan = make_plan(read_config(args.config, args.set, Places()))
+    run_dir, checkpoint = run_of_plan(plan)
+    epoch = checkpoint["monitor"].get("best_values", {}).get("epoch", checkpoint["epoch"])
+    lines = map(json.loads, (run_dir / METRICS).read_text().splitlines())
+    values = next(line for line in lines if line["epoch"] == epoch)
+    scores = {name: value for name, value in values.items() if name.startswith("val_")}
+    return {"run": str(run_dir), "epoch": epoch} | (scores or {"loss": values["loss"]})
+
+
+def _spread(rows: list[Row]) -> dict[str, Row]:
+    """Mean and standard deviation (n - 1) of each value over the runs."""
+    from statistics import mean, stdev
+
+    names = [name for name in rows[0] if name not in ("seed", "fold", "run", "epoch")]
+    values = {name: [row[name] for row in rows] for name in names}
+    return {
+        "mean": {name: mean(own) for name, own in values.items()},
+        "std": {name: stdev(own) if len(own) > 1 else 0.0 for name, own in values.items()},
+    }
+
+
+def table(rows: list[Row]) -> str:
+    """A line for each run, the mean and the standard deviation."""
+    names = [name for name in rows[0] if name != "run" and rows[0][name] is not None]
+    lines = [names, *([_shown(row[name]) for name in names] for row in rows)]
+    for title, values in _spread(rows).items():
+        lines.append([title, *(_shown(values.get(name, "")) for name in names[1:])])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    head, *rest = ("  ".join(map(str.rjust, line, widths)) for line in lines)
+    return "\n".join([head, "-" * len(head), *rest])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _write_predictions(folder: Path, rows: list[Row], args: Namespace, score: Callable[[list[str]], object]) -> str:
+    """Write what each sample is given by the run that has not trained on it, in their order; say so, or why not."""
+    lines: list[list[str]] = []
+    for row in rows:
+        try:
+            head, *own = _predicted(folder / row["run"], args.device, score)
+        except UserError as error:
+            return f"No {PREDICTIONS}: {error}"
+        fold = row["fold"].partition("/")[0]
+        lines += [[line[0], str(row["seed"]), fold, *line[1:]] for line in own]
+    lines.sort(key=lambda line: (int(line[1]), int(line[0])))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[head[0], "seed", "fold", *head[1:]], *lines])
+    write_atomically(folder / PREDICTIONS, text.getvalue().encode())
+    return f"and {PREDICTIONS}: each sample, by the run that has not seen it"
+
+
+def _predicted(run_dir: Path, device: str | None, score: Callable[[list[str]], object]) -> list[list[str]]:
+    """The lines of a run's predictions for its validation samples."""
+    with TemporaryDirectory() as temporary, redirect_stdout(io.StringIO()):
+        path = Path(temporary) / PREDICTIONS
+        options = ["-d", device] if device else []
+        score(["-r", str(run_dir), "--split", "valid", "--predictions", str(path), *options])
+        with open(path, newline="") as file:
+            return list(csv.reader(file))
