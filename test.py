@@ -47,6 +47,8 @@ def main(argv=None):
     from utils.resume import saved_config
     from utils.run_checkpoints import BEST, open_checkpoint
 
+    if args.predictions and not (folder := Path(args.predictions).absolute().parent).is_dir():
+        raise UserError(f"--predictions: there is no folder {folder}.")
     with messages_to_screen(), connected(), Places() as places:
         path, checkpoint = open_checkpoint(args.resume, prefer=BEST)
         plan = make_plan(saved_config(path, checkpoint, args.set, places), places)
@@ -56,12 +58,12 @@ def main(argv=None):
             raise UserError(f"--split {args.split}: the data set has no samples there.")
         trainer.load_state_dict(checkpoint, shown_path(path), names=trainer.parts(nn.Module))
         if args.predictions:
-            predictions = trainer.metrics.objects["predictions"] = Predictions()
+            predictions = trainer.metrics.objects["--predictions"] = Predictions()
         values = trainer.evaluate(args.split)
         if args.predictions:
             dataset = trainer.run.batches[args.split].dataset
             predictions.write(Path(args.predictions), getattr(dataset, "sample_numbers", None))
-            del values["predictions"]
+            del values["--predictions"]
     if not is_first():
         return
     print(f"{shown_path(path)}, epoch {checkpoint['epoch']}, split {args.split}")

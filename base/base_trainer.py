@@ -98,6 +98,7 @@ class BaseTrainer(ABC):
             checkpoints.record(failure)
             raise
         finally:
+            checkpoints.close()
             self.writers.close(self._values)
         if not self._is_saved:
             raise RunError(f"The last epoch is not saved in {checkpoints.run_dir}.")

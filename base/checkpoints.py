@@ -19,7 +19,7 @@ from utils.files import write_atomically
 from utils.options import RunOptions
 from utils.paths import shown_path
 from utils.run_checkpoints import BEST, EPOCH, LAST, STEP, drop_later, keep_newest, numbered_name, restore_best
-from utils.run_dir import FAILURE, describe_run
+from utils.run_dir import CONFIG, FAILURE, describe_run
 from utils.shards import Shards, gathered, taken_apart
 from utils.signals import requeue_in_slurm
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 State = Callable[[], dict[str, Any]]
-Content = Callable[[], dict[str, Any]]
 
 
 class Checkpoints:
@@ -36,7 +35,7 @@ class Checkpoints:
     epoch every `save_steps` and `save_minutes`. Order of calls: `start`, then the others; by all processes of a run
     together, of which the first writes.
 
-    What the processes hold in parts is written as such, in the background; the best one whole, and at once.
+    What the processes hold in parts is written as such, in the background; the best one whole, besides, and at once.
 
     Where a checkpoint cannot be written, the ones before it stay good, and the next is tried as ever; or, with
     `on_save_error` "stop", the run ends.
@@ -65,7 +64,7 @@ class Checkpoints:
         self._shards.finish()
         trainer.monitor.load_state_dict(from_first(trainer.monitor.state_dict))
 
-    def _start(self, trainer: "BaseTrainer", source: Path | None, make: Content) -> None:
+    def _start(self, trainer: "BaseTrainer", source: Path | None, make: State) -> None:
         content: dict[str, Any] = {}
         try:
             describe_run(self.run_dir, self._config)
@@ -89,7 +88,8 @@ class Checkpoints:
         if not (is_due or is_best or is_end):
             return True
         is_saved = self._save(state, f"Epoch {epoch}", [numbered_name(EPOCH, epoch)] * is_due + [BEST] * is_best)
-        return is_saved and (not is_end or self._shards.finish())
+        is_finished = not is_end or self._shards.finish()
+        return is_saved and is_finished
 
     def end_step(self, state: State, step: int) -> None:
         """Save `state()` if the step is due, or enough minutes have gone by since the last time."""
@@ -119,6 +119,10 @@ class Checkpoints:
             "The last checkpoint before is kept. To look: python train.py -r %s --replay", shown_path(self.run_dir)
         )
 
+    def close(self) -> None:
+        """Wait for what this process writes in the background."""
+        self._shards.close()
+
     def _save(self, state: State, what: str, names: list[str]) -> bool:
         self._shards.finish()  # of the save before
         whole = self._content(state)
@@ -126,28 +130,26 @@ class Checkpoints:
         content, shards = taken_apart(whole)
         if not shards:
             return from_first(lambda: self._write(lambda: content, what, [*names, LAST]))
-        is_best_saved = True
-        if BEST in names:
-            names.remove(BEST)
-            best = gathered(whole)
-            is_best_saved = from_first(lambda: self._write(lambda: best, what, [BEST]))
-        make = self._make(content, shards)
-        self._shards.then(lambda: self._write(make, what, [*names, LAST]))
-        return is_best_saved
+        best = gathered(whole) if BEST in names else None
+        make, others = self._make(content, shards), [*(name for name in names if name != BEST), LAST]
+        self._shards.then(
+            lambda: (best is None or self._write(lambda: best, what, [BEST])) and self._write(make, what, others)
+        )
+        return best is None or self._shards.finish()  # LAST, which names the best, stands right behind it
 
-    def _make(self, content: dict[str, Any], shards: Shards) -> Content:
+    def _make(self, content: dict[str, Any], shards: Shards) -> State:
         """What gives a checkpoint, once its shards are written."""
         if not shards:
             return lambda: content
         entry, content = self._shards.begin(self.run_dir, content["step"], shards), deepcopy(content)  # it trains on
         return lambda: content | {"format": FORMAT_WITH_SHARDS, "shards": entry()}
 
-    def _write(self, make: Content, what: str, names: list[str]) -> bool:
+    def _write(self, make: State, what: str, names: list[str]) -> bool:
         content: dict[str, Any] = {}
         try:
-            if not self.run_dir.is_dir():
+            if not (self.run_dir / CONFIG).is_file():
                 log.warning("%s was deleted, and is made again.", shown_path(self.run_dir))
-                self.run_dir.mkdir(parents=True)
+                self.run_dir.mkdir(parents=True, exist_ok=True)
                 describe_run(self.run_dir, self._config)
             content = make()
             save_checkpoint(self.run_dir, content, names)

@@ -45,7 +45,7 @@ def in_memory_format(model: nn.Module, is_last: bool | None, batches: Mapping[st
     if is_last and is_sharded(model):
         raise ConfigError("model.channels_last: does not go with parallel fsdp, which stores its parts in order.")
     if is_last is None:
-        is_last = _may_suit(model) and from_first(lambda: _suits(model, next(iter(batches.values()))))
+        is_last = bool(batches) and _may_suit(model) and from_first(lambda: _suits(model, next(iter(batches.values()))))
     return model.to(memory_format=torch.channels_last) if is_last else model
 
 

@@ -100,7 +100,8 @@ def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: st
         with explained_backward():
             result = trainer.result_of(step, batch) if batch is not None else StepResult({}, 0)
     except _MISUSES as error:
-        raise UserError(f"The first {split} batch fails. {told(error, without=_NOT_TOLD)}") from error
+        hint = ' Or say "channels_last": false in the model section.' if "view size is not comp" in str(error) else ""
+        raise UserError(f"The first {split} batch fails. {told(error, without=_NOT_TOLD)}{hint}") from error
     if not isinstance(result, StepResult):
         raise TypeError(f"{step.__qualname__} returns a {type(result).__name__}. Return StepResult(means, count).")
     computed = scalars_and_matrices(trainer.metrics.compute())

@@ -1,5 +1,6 @@
 """Saving what the processes of a run hold in parts, while they train on."""
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -14,7 +15,7 @@ Entry = Callable[[], dict[str, Any]]
 class ShardWriter:
     """Each process writes its parts, in the background; then the first one does what makes a checkpoint of them.
 
-    Order of calls, by all processes together: `begin`, `then`, `finish`, before the next `begin`.
+    Order of calls, by all processes together: `begin`, `then`, `finish`, before the next `begin`. `close` at any time.
     """
 
     def __init__(self) -> None:
@@ -31,10 +32,10 @@ class ShardWriter:
 
         def entry() -> dict[str, Any]:
             try:
-                written.result()
+                return entry_of(folder, written.result())
             except BaseException as error:
-                raise (reason_of(error) or error) from error
-            return entry_of(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                raise reason_of(error) from error
 
         return entry
 
@@ -63,3 +64,8 @@ class ShardWriter:
         written, outcome = self._written, self._outcome
         self._written = self._outcome = None
         return written is None or outcome is None or from_first(outcome.result)
+
+    def close(self) -> None:
+        """Wait for what this process has under way, whatever has become of the others."""
+        wait([self._written] if self._written is not None else [])
+        wait([self._outcome] if self._outcome is not None and is_first() else [])

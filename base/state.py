@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from base.epoch_so_far import joined
 from utils import distributed
-from utils.checkpoint import FORMAT, CheckpointError, load_into, packed, unpacked
+from utils.checkpoint import FORMAT, CheckpointError, Stateful, load_into, packed, unpacked
 from utils.seed import rng_state, seed_own, set_rng_state
 from utils.shards import fitted, mesh_of
 
@@ -45,13 +46,17 @@ def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names
     parts = {name: part for name, part in trainer.stateful().items() if not names or name in names}
     state = _with_tensors(trainer, state, source, parts)
     for name, part in parts.items():
-        load_into(name, part.load_state_dict, fitted(part, state.get(name, {})), source)
+        load_into(name, partial(_load_fitted, part), state.get(name, {}), source)
     if names:
         return
     trainer.epoch, trainer.step = state["epoch"], state["step"]
     load_into("monitor", trainer.monitor.load_state_dict, state["monitor"], source)
     load_into("batches", trainer.run.batches["train"].load_state_dict, state["batches"], source)
     load_into("other_ranks", lambda ranks: _give_own(trainer, ranks, source), _of_each_rank(state), source)
+
+
+def _load_fitted(part: Stateful, state: dict[str, Any]) -> None:
+    part.load_state_dict(fitted(part, state))
 
 
 def _with_tensors(trainer: "BaseTrainer", state: dict[str, Any], source: str, names: Collection[str]) -> dict[str, Any]:

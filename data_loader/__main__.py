@@ -42,16 +42,18 @@ def main(argv: list[str] | None = None) -> None:
     with messages_to_screen(), Places() as places:
         plan = make_plan(read_config(args.config, args.set, places), places)
         trainer = build_trainer(plan, Devices(), SPLITS)  # which may bring what a data set needs, such as a vocabulary
-        for split, batches in trainer.run.batches.items():
-            print(f"{split}: {described_split(batches)}")
         if args.split not in trainer.run.batches:
             raise UserError(f"--split {args.split}: the data set has no samples there.")
-        batches = trainer.run.batches[args.split]
-        batch = batches.trial()
+        if not args.out.absolute().parent.is_dir():
+            raise UserError(f"--out {args.out}: there is no such folder.")
+        chosen = trainer.run.batches[args.split]
+        batch = chosen.trial()
+        for split, batches in trainer.run.batches.items():
+            print(f"{split}: {described_split(batches)}")
     print(f"\nthe first batch of {args.split}:")
     for name, tensor in named_tensors(batch):
         print(f"  {name or 'batch':12} {described_tensor(tensor)}")
-    show(batch, batches.dataset, args.out)
+    show(batch, chosen.dataset, args.out)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 A data set that can be cut has an attribute with an entry a sample (a tensor, array or list) for all that differs from
 sample to sample, and in `transforms` what its splits do with them. Where `targets` are classes, all folds have them in
-the same proportions; samples of a group (`groups`) stay together.
+the same proportions; where there are `groups`, the samples of one stay together instead. What a data set computes from
+its training samples when it is made, such as a vocabulary, is that of its own training split in every fold: what must
+not know the fold is for the trainer to fit, to the samples that it trains on.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Any
@@ -60,40 +63,53 @@ def _pooled(train: Any, valid: Any) -> dict[str, Any]:
     pooled = {}
     for name, first in vars(train).items():
         second = vars(valid).get(name)
-        if _has_entries(first, len(train)) and _has_entries(second, len(valid)) and type(first) is type(second):
-            is_list = isinstance(first, list)
-            pooled[name] = (
-                [*first, *second] if is_list else torch.cat([torch.as_tensor(first), torch.as_tensor(second)])
-            )
+        if not _has_entries(first, len(train)):
+            continue
+        if type(second) is not type(first) or not _has_entries(second, len(valid)):
+            raise _uncut(train, f"{name!r} has an entry for each training sample, and none for those of validation")
+        pooled[name] = _joined(first, second)
     if not pooled:
-        raise ConfigError(
-            f"dataset.fold: {type(train).__name__} cannot be cut: it has no attribute with an entry a sample."
-        )
+        raise _uncut(train, "it has no attribute with an entry a sample")
+    for name in ("targets", "groups"):
+        if name not in pooled and getattr(train, name, None) is not None:
+            raise _uncut(train, f"{name!r} is no tensor, array or list with an entry a sample")
     return pooled
 
 
+def _joined(first: Any, second: Any) -> Any:
+    if isinstance(first, list):
+        return [*first, *second]
+    return (
+        torch.cat([first, second]) if isinstance(first, Tensor) else sys.modules["numpy"].concatenate([first, second])
+    )
+
+
+def _uncut(dataset: Any, reason: str) -> ConfigError:
+    return ConfigError(f"dataset.fold: {type(dataset).__name__} cannot be cut: {reason}.")
+
+
 def _has_entries(values: Any, count: int) -> bool:
-    is_rows = isinstance(values, list) or (hasattr(values, "shape") and hasattr(values, "dtype"))
-    return is_rows and getattr(values, "shape", True) != () and len(values) == count
+    is_array = isinstance(values, Tensor) or type(values).__module__ == "numpy"
+    return (isinstance(values, list) or (is_array and values.ndim > 0)) and len(values) == count
 
 
 def _chosen(values: Any, rows: Tensor) -> Any:
-    return [values[row] for row in rows.tolist()] if isinstance(values, list) else values[rows]
+    if isinstance(values, list):
+        return [values[row] for row in rows.tolist()]
+    return values[rows if isinstance(values, Tensor) else rows.numpy()]
 
 
 def _check(train: Any, valid: Any, part: Any) -> None:
     """The first and last samples of the fold must be those of the sets that they come from."""
     as_valid = with_transforms_of(valid, train)
+    collate = getattr(train, "collate", default_collate)
     for i in (0, len(part.sample_numbers) - 1):
         row = int(part.sample_numbers[i])
         expected = as_valid[row] if row < len(train) else valid[row - len(train)]
-        found = part[i]
-        same = all(map(torch.equal, tensors(default_collate([found])), tensors(default_collate([expected]))))
+        pairs = zip(tensors(collate([part[i]])), tensors(collate([expected])), strict=True)
+        same = all(torch.equal(found.nan_to_num(), tensor.nan_to_num()) for found, tensor in pairs)
         if len(part) != len(part.sample_numbers) or not same:
-            raise ConfigError(
-                f"dataset.fold: {type(train).__name__} cannot be cut: not all that its samples are made of stands in "
-                "attributes with an entry a sample."
-            )
+            raise _uncut(train, "not all that its samples are made of stands in attributes with an entry a sample")
 
 
 def fold_numbers(total: int, count: int, targets: Any = None, groups: Any = None) -> Tensor:
@@ -109,21 +125,28 @@ def fold_numbers(total: int, count: int, targets: Any = None, groups: Any = None
     if not 2 <= count <= total:
         raise ConfigError(f"dataset.fold: {total} samples cannot be cut into {count} folds.")
     order = torch.randperm(total, generator=generator)
-    if targets is not None and _are_classes(torch.as_tensor(targets), total):
-        order = order[torch.as_tensor(targets)[order].argsort(stable=True)]  # class after class, each shuffled
+    classes = _numbered(targets) if targets is not None else None
+    if classes is not None and len(classes.unique()) <= max(2, MOST_CLASSES * total):
+        order = order[classes[order].argsort(stable=True)]  # class after class, each shuffled
     numbers = torch.empty(total, dtype=torch.int64)
     numbers[order] = torch.arange(total) % count + 1
     return numbers
 
 
-def _are_classes(targets: Tensor, total: int) -> bool:
-    is_whole = targets.dim() == 1 and not targets.is_floating_point() and not targets.is_complex()
-    return is_whole and len(targets.unique()) <= max(2, MOST_CLASSES * total)
+def _numbered(values: Any) -> Tensor | None:
+    """A number for each different whole number or text; None where they are something else."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    if not all(isinstance(value, (int, str)) for value in values):
+        return None
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return torch.tensor([numbers[value] for value in values])
 
 
 def _of_groups(groups: Any, count: int, generator: torch.Generator) -> Tensor:
     """The largest group first, each to the fold that is smallest by then."""
-    _, members = torch.as_tensor(groups).unique(return_inverse=True)
+    members = _numbered(groups)
+    if members is None:
+        raise ConfigError("dataset.fold: groups are told apart by whole numbers or texts.")
     sizes = members.bincount()
     if len(sizes) < count:
         raise ConfigError(f"dataset.fold: {len(sizes)} groups cannot be cut into {count} folds.")

@@ -23,6 +23,8 @@ def described_split(batches: Any) -> str:
 def classes_of(batches: Any) -> list[int]:
     """The class of every sample, where targets are whole numbers: those that the data set keeps, or those of a pass."""
     targets = getattr(batches.dataset, "targets", None)
+    if targets is None and batches.steps_per_pass() is None:
+        return []  # a stream may have no end
     if targets is None:
         parts = [batch[1] for batch in batches.epoch() if isinstance(batch, (tuple, list)) and len(batch) == 2]
         is_flat = all(isinstance(part, torch.Tensor) and part.dim() == 1 for part in parts)

@@ -1,6 +1,7 @@
 """`train.py` with trainers and data sets that fail on purpose, on one of several processes."""
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -46,6 +47,10 @@ class Faulty(trainer.trainer.Trainer):
             raise KeyError("what rank 1 misses")
         if self.fault == "hang":
             time.sleep(1000)
+        if self.fault == "full_disk":
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+            return batch
         if self.fault == "nan":
             return batch[0] * float("nan"), batch[1]
         if self.fault and not is_restarted():

@@ -218,7 +218,7 @@ def test_what_counts_as_a_secret(key, expected):
 # ---- what no file of the project does ----
 
 FORBIDDEN = (
-    r"pickle\.loads?\b|joblib|dill\b|shelve|marshal|allow_pickle=True|weights_only=False",
+    r"pickle\.loads?\b|Unpickler|joblib|dill\b|shelve|marshal|allow_pickle=True|weights_only=False",
     r"\beval\(|\bexec\(|shell=True|os\.system|os\.popen",
     r"yaml\.load\b|FullLoader|UnsafeLoader",
     r"tarfile|unpack_archive|\.extractall\(|\.extract\(",  # archives are unpacked by torchvision, with checksums
@@ -231,16 +231,6 @@ FORBIDDEN = (
 def test_no_file_does_what_lets_a_stranger_in(pattern):
     found = [named(path) for path in CORE if re.search(pattern, path.read_text(encoding="utf-8"))]
     assert found == []
-
-
-def test_one_class_unpickles_and_says_what():
-    """What it refuses is in tests/test_shards.py."""
-    texts = {named(path): path.read_text(encoding="utf-8") for path in CORE}
-    assert [name for name, text in texts.items() if "Unpickler(" in text or "pickle.Unpickler" in text] == [
-        "utils/sharded_files.py"
-    ]
-    (unpickler,) = re.findall(r"class \w+\(pickle\.Unpickler\):.*?\n\n\n", texts["utils/sharded_files.py"], re.DOTALL)
-    assert "def find_class" in unpickler
 
 
 @pytest.mark.parametrize("option", ["0; touch marker", "$(touch marker)", "__import__('os').system('touch marker')"])

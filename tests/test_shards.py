@@ -1,5 +1,6 @@
 """A model that is shared out among processes (parallel fsdp): saved in parts, gone on with by any number of them."""
 
+import io
 import json
 import os
 import pickle
@@ -7,16 +8,17 @@ import re
 import shutil
 import signal
 import time
+import zipfile
+import zlib
 
 import pytest
 import torch
 from conftest import ROOT, Project, assert_same, load, metrics_of
 from ranks import ranks_of, run_dir_with, start_torchrun, torchrun
 from test_distributed import assert_close, step_losses
-from torch.distributed import checkpoint as dcp
 
+from utils.checkpoint import save_checkpoint
 from utils.run_checkpoints import whole_checkpoint
-from utils.sharded_files import _Contents
 
 SCRIPT = str(ROOT / "tests" / "faulty_train.py")
 FSDP = {"type": "fsdp", "args": {"modules": ["Conv2d"]}}
@@ -175,33 +177,84 @@ class Evil:
         return (open, (str(self.marker), "w"))
 
 
-def test_a_table_of_contents_that_brings_code_is_refused(project, copy, tmp_path):
-    folder = copy / load(copy / "last.pth")["shards"]["folder"]
+def test_what_torch_wrote_of_the_shards_is_not_read(project, copy, tmp_path):
+    """It is a pickle, and brings code here."""
     Evil.marker = tmp_path / "marker"
-    metadata = pickle.loads((folder / ".metadata").read_bytes())  # noqa: S301 - our own
-    metadata.planner_data = Evil()
-    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
-    reseal(copy, folder)
-    assert "has no place in it" in project.refused("-r", copy / "last.pth")
+    (copy / load(copy / "last.pth")["shards"]["folder"] / ".metadata").write_bytes(pickle.dumps(Evil()))
+    project.resume(copy / "last.pth", "--set", "trainer.epochs=3")
     assert not Evil.marker.exists()
-    pickle.loads((folder / ".metadata").read_bytes()).planner_data.close()  # noqa: S301 - it does run, elsewhere
+    pickle.loads(pickle.dumps(Evil())).close()  # noqa: S301 - it does run, elsewhere
     assert Evil.marker.exists()
 
 
-def test_nothing_but_tensors_can_stand_in_shards(copy, tmp_path):
-    """torch would unpickle everything else when it reads it."""
-    with pytest.warns(UserWarning, match="single process"):
-        dcp.save({"a": "text"}, checkpoint_id=tmp_path / "texts", no_dist=True)
-    with open(tmp_path / "texts" / ".metadata", "rb") as file, pytest.raises(pickle.UnpicklingError, match="Bytes"):
-        _Contents(file).load()
+def _elsewhere(entry, key):
+    entry["tensors"][key]["parts"][0][2] = "../__0_0.distcp"
 
 
-def reseal(run, folder):
-    """Write `last.pth` anew, with the checksums that the files have now."""
-    from utils.checkpoint import save_checkpoint
-    from utils.sharded_files import entry_of
+def _of_another_shape(entry, key):
+    entry["tensors"][key]["shape"] = [9999]
 
-    save_checkpoint(run, load(run / "last.pth") | {"shards": entry_of(folder)}, ["last.pth"])
+
+def _with_a_hole(entry, key):
+    entry["tensors"][key]["parts"].pop()
+
+
+def _nonsense(entry, key):
+    entry["tensors"][key]["parts"] = {"a": [1]}
+
+
+def _of_another_folder(entry, key):
+    entry["folder"] = "../copy"
+
+
+def _an_unlisted_file(entry, key):
+    entry["files"].pop("__0_0.distcp")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_elsewhere, "lies elsewhere"),
+        (_of_another_shape, "is not what the folder holds"),
+        (_with_a_hole, "is not what the folder holds"),
+        (_nonsense, "cannot be read"),
+        (_of_another_folder, "it does not say where its tensors are"),
+        (_an_unlisted_file, "lies elsewhere"),
+    ],
+)
+def test_a_table_of_contents_that_lies_is_refused(project, copy, change, message):
+    checkpoint = load(copy / "last.pth")
+    change(checkpoint["shards"], next(iter(checkpoint["shards"]["tensors"])))
+    save_checkpoint(copy, checkpoint, ["last.pth"])
+    assert message in project.refused("-r", copy / "last.pth")
+
+
+def test_a_part_that_unpacks_to_more_than_it_is_is_refused(project, copy):
+    checkpoint = load(copy / "last.pth")
+    entry = checkpoint["shards"]
+    part = entry["tensors"]["/model/fc1.weight"]["parts"][0]
+    file = copy / entry["folder"] / part[2]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(1 << 20))
+    content = file.read_bytes()
+    part[3], part[4] = len(content), len(packed.getvalue())
+    file.write_bytes(content + packed.getvalue())
+    entry["files"][part[2]] = zlib.crc32(file.read_bytes())
+    save_checkpoint(copy, checkpoint, ["last.pth"])
+    assert "unpacks to more than it is" in project.refused("-r", copy / "last.pth")
+
+
+def test_a_disk_that_is_full_for_one_process_is_told(project):
+    """From step 5 on, one of them can write no more than a few bytes."""
+    config = write(project, {"args": {"fault": "full_disk", "at_step": 5}, "save_steps": 4, "keep_last": None})
+    done = torchrun("-c", config, script=SCRIPT)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in done.stdout and "Step 8 could not be saved" in said
+    assert "File too large" in said and "is not saved" in said
+    run = project.run_dirs()[-1]
+    assert load(run / "last.pth")["step"] == 4 and state_of(run)["step"] == 4
+    assert {folder.name for folder in run.glob("shards-*")} == {"shards-step0", "shards-step4"} - {"shards-step0"}
 
 
 def test_a_checkpoint_is_there_before_the_next_one_is_made(project, tmp_path):

@@ -147,3 +147,23 @@ def test_versions_that_were_made_to_harm_are_one_message(tmp_path):
     assert "its 'model' does not fit this config's: " in refusal(
         load_starting_weights, LeNet(10), str(tmp_path / "weights.pth")
     )
+
+
+class Versioned(LeNet):
+    """As torchvision's MNASNet: a version in the state_dict says what it is, and nothing else will load."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        assert local_metadata.get("version") == 2
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+def test_the_versions_of_modules_survive(project, write_into):
+    import model.model
+
+    write_into(model.model, Versioned)
+    section = project.config["model"] | {"type": "Versioned"}
+    run = project.train(model=section, trainer={"epochs": 1})
+    project.resume(run, "--set", "trainer.epochs=2")
+    project.test("-r", run)

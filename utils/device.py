@@ -30,8 +30,7 @@ class Devices:
 
     def share(self, module: nn.Module) -> nn.Module:
         """The module on the main device, or this process's part of it: before an optimizer learns of its parameters."""
-        module = module.to(self.main)
-        return self.parallel.share(module, self.main) if world_size() > 1 else module
+        return self.parallel.share(module, self.main) if world_size() > 1 else module.to(self.main)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """What to call in the module's place. The module itself stays bare, and so do its names in a checkpoint."""

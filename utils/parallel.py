@@ -20,8 +20,8 @@ class Parallel:
     steps_are_joint: ClassVar[bool] = False  # whether a step takes all processes, an evaluation's, too
 
     def share(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """What trains in the module's place: the module itself, or this process's part of it."""
-        return module
+        """What trains in the module's place, on the device: the module itself, or this process's part of it."""
+        return module.to(device)
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """What to call in the module's place."""

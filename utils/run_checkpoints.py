@@ -157,7 +157,7 @@ def _drop_unused_shards(folder: Path) -> None:
     from utils.sharded_files import drop_unused
 
     try:
-        named = [load_checkpoint(file).get("shards") for file in folder.glob("*.pth")]
+        named = [load_checkpoint(file).get("shards") for file in folder.glob("*.pth") if file.name != BEST]
     except CheckpointError as error:
         log.warning("%s Until it is gone, no shards are deleted.", error)
         return

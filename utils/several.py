@@ -58,17 +58,18 @@ def _reached(args: Namespace) -> Row:
     run_dir, checkpoint = run_of_plan(plan)
     epoch = checkpoint["monitor"].get("best_values", {}).get("epoch", checkpoint["epoch"])
     lines = map(json.loads, (run_dir / METRICS).read_text().splitlines())
-    values = next(line for line in lines if line["epoch"] == epoch)
+    values: Row = next((line for line in lines if line["epoch"] == epoch), {})
     scores = {name: value for name, value in values.items() if name.startswith("val_")}
-    return {"run": str(run_dir), "epoch": epoch} | (scores or {"loss": values["loss"]})
+    return {"run": str(run_dir), "epoch": epoch} | (scores or {"loss": values.get("loss")})
 
 
 def _spread(rows: list[Row]) -> dict[str, Row]:
-    """Mean and standard deviation (n - 1) of each value over the runs."""
+    """Mean and standard deviation (n - 1) of each value over the runs; none where one of them is not finite."""
     from statistics import mean, stdev
 
     names = [name for name in rows[0] if name not in ("seed", "fold", "run", "epoch")]
-    values = {name: [row[name] for row in rows] for name in names}
+    finite = [name for name in names if all(row.get(name) is not None for row in rows)]
+    values = {name: [row[name] for row in rows] for name in finite}
     return {
         "mean": {name: mean(own) for name, own in values.items()},
         "std": {name: stdev(own) if len(own) > 1 else 0.0 for name, own in values.items()},
@@ -77,8 +78,8 @@ def _spread(rows: list[Row]) -> dict[str, Row]:
 
 def table(rows: list[Row]) -> str:
     """A line for each run, the mean and the standard deviation."""
-    names = [name for name in rows[0] if name != "run" and rows[0][name] is not None]
-    lines = [names, *([_shown(row[name]) for name in names] for row in rows)]
+    names = [name for name in rows[0] if name != "run" and (name != "fold" or rows[0][name])]
+    lines = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
     for title, values in _spread(rows).items():
         lines.append([title, *(_shown(values.get(name, "")) for name in names[1:])])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

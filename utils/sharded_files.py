@@ -1,13 +1,16 @@
 """Folders in which each process writes its own part of a checkpoint's tensors, by torch.distributed.checkpoint.
 
-A file of a stranger's cannot run code here: torch would unpickle the table of contents as it stands.
+What torch writes of its own about them, `.metadata`, is a pickle, and reading it would run what stands there. So the
+checkpoint itself says, in plain values, where each part is, and that file is not read here.
 """
 
+import io
 import logging
-import pickle
+import math
 import re
 import shutil
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -18,30 +21,24 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint import metadata as dcp_metadata
+from torch.distributed.checkpoint.filesystem import _StorageInfo
 
-from utils.distributed import explain_lost_rank, saving_group
+from utils.distributed import explain_lost_rank, is_first, saving_group
 from utils.paths import shown_path
 from utils.shards import Shards, missing_tensors, put_together
 
-CONTENTS = ".metadata"  # torch's name for it
 _FOLDER = re.compile(r"shards-step\d+(-\d+)?")
-_NAMES = {  # what a table of contents consists of
-    "torch.distributed.checkpoint.metadata": {
-        "Metadata", "MetadataIndex", "StorageMeta", "ChunkStorageMetadata", "TensorProperties", "TensorStorageMetadata",
-        "_MEM_FORMAT_ENCODING",
-    },
-    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
-    "torch.serialization": {"_get_layout"},
-    "torch": {"Size"},
-    "pathlib": {"Path", "PosixPath", "WindowsPath"},
-    "pathlib._local": {"Path", "PosixPath", "WindowsPath"},
-}  # fmt: skip
+_FILE = re.compile(r"__\d+_\d+\.distcp")
 
 log = logging.getLogger(__name__)
 
 
 class DamagedShards(Exception):
     """A folder does not hold what was written to it."""
+
+
+# ---- writing ----
 
 
 def new_folder(parent: Path, step: int) -> Path:
@@ -52,21 +49,52 @@ def new_folder(parent: Path, step: int) -> Path:
 
 def start_writing(folder: Path, shards: Shards) -> Future[Any]:
     """Write in the background, from a copy that is made first; all processes together."""
-    written = dcp.async_save(shards, storage_writer=dcp.FileSystemWriter(folder), process_group=saving_group())
+    written = dcp.async_save(shards, storage_writer=_Writer(folder), process_group=saving_group())
     assert isinstance(written, Future)
     return written
 
 
-def reason_of(error: BaseException) -> OSError | None:
-    """The OSError behind what torch raises for all processes, if there is one."""
-    failures = error.failures.values() if isinstance(error, dcp.api.CheckpointException) else [(error, None)]
-    causes = [cause for failure, _ in failures for cause in (failure, failure.__cause__, failure.__context__)]
-    return next((cause for cause in causes if isinstance(cause, OSError)), None)
+class _Writer(dcp.FileSystemWriter):
+    def write_data(self, *args: Any, **kwargs: Any) -> Any:
+        """torch says in a RuntimeError that a disk is full, and the other processes are not told what led to it."""
+        try:
+            return super().write_data(*args, **kwargs)
+        except RuntimeError as error:
+            raise (_os_error_behind(error) or error) from error
 
 
-def entry_of(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of its folder: its name, and the CRC-32 of every file in it. Reads them all."""
-    return {"folder": folder.name, "files": {file.name: _crc32(file) for file in sorted(folder.iterdir())}}
+def _os_error_behind(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def reason_of(error: BaseException) -> BaseException:
+    """What has failed, of what torch raises on all processes: an OSError if there is one."""
+    failures = error.failures.values() if isinstance(error, dcp.api.CheckpointException) else []
+    reasons = [failure for failure, _ in failures]
+    return next((reason for reason in reasons if isinstance(reason, OSError)), reasons[0] if reasons else error)
+
+
+def entry_of(folder: Path, written: Any) -> dict[str, Any]:
+    """What a checkpoint says of its folder: its name, where each part of each tensor is, and the CRC-32 of every file.
+
+    `written`: what the future of `start_writing` gave. Reads the files.
+    """
+    tensors: dict[str, Any] = {}
+    for key, about in written.state_dict_metadata.items():
+        tensors[key] = {
+            "shape": list(about.size),
+            "dtype": str(about.properties.dtype).removeprefix("torch."),
+            "parts": [],
+        }
+    for index, place in written.storage_data.items():
+        chunks = written.state_dict_metadata[index.fqn].chunks
+        (size,) = (chunk.sizes for chunk in chunks if chunk.offsets == index.offset)
+        part = [list(index.offset), list(size), place.relative_path, place.offset, place.length]
+        tensors[index.fqn]["parts"].append(part)
+    files = sorted({part[2] for tensor in tensors.values() for part in tensor["parts"]})
+    return {"folder": folder.name, "files": {name: _crc32(folder / name) for name in files}, "tensors": tensors}
 
 
 def _crc32(file: Path) -> int:
@@ -77,22 +105,26 @@ def _crc32(file: Path) -> int:
     return crc
 
 
+# ---- reading ----
+
+
 def checked(parent: Path, entry: Any) -> dict[str, Any]:
-    """The entry of a checkpoint in the folder `parent`, with the path of the shards.
+    """The entry of a checkpoint in the folder `parent`, with the path of the shards. The files are read through, by the
+    first of several processes.
 
     Raises:
         DamagedShards: a file is missing, or not as it was written.
     """
     name, sums = (entry.get("folder"), entry.get("files")) if isinstance(entry, dict) else (None, None)
-    if not _FOLDER.fullmatch(str(name)) or not isinstance(sums, dict) or CONTENTS not in sums:
+    if not _FOLDER.fullmatch(str(name)) or not isinstance(sums, dict) or not isinstance(entry.get("tensors"), dict):
         raise DamagedShards("it does not say where its tensors are")
+    folder = parent / str(name)
     for file in sums:
-        path = parent / str(name) / Path(str(file)).name
-        if not path.is_file():
-            raise DamagedShards(f"{name}/{path.name} is missing")
-        if _crc32(path) != sums[file]:
-            raise DamagedShards(f"the checksum of {name}/{path.name} does not match")
-    return entry | {"path": str(parent / str(name))}
+        if not _FILE.fullmatch(str(file)) or not (folder / file).is_file() or (folder / file).is_symlink():
+            raise DamagedShards(f"{name}/{file} is missing")
+        if is_first() and _crc32(folder / file) != sums[file]:
+            raise DamagedShards(f"the checksum of {name}/{file} does not match")
+    return entry | {"path": str(folder)}
 
 
 def with_tensors(state: dict[str, Any], names: Iterable[str], mesh: Any = None, group: Any = None) -> dict[str, Any]:
@@ -102,47 +134,77 @@ def with_tensors(state: dict[str, Any], names: Iterable[str], mesh: Any = None, 
     Raises:
         DamagedShards: the folder does not hold them.
     """
-    parts, folder = {name: state[name] for name in names if name in state}, Path(state["shards"]["path"])
+    entry = state["shards"]
+    parts, folder = {name: state[name] for name in names if name in state}, Path(entry["path"])
     try:
-        tensors = missing_tensors(parts, mesh, most_bytes=sum(file.stat().st_size for file in folder.iterdir()))
-    except ValueError as error:
-        raise DamagedShards(str(error)) from error
-    _read(folder, tensors, group)
-    return state | put_together(parts, tensors)
-
-
-def _read(folder: Path, tensors: dict[str, Tensor], group: Any) -> None:
-    try:
+        tensors = missing_tensors(
+            parts, mesh, most_bytes=sum((folder / file).stat().st_size for file in entry["files"])
+        )
+        contents = _contents(entry, tensors)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it is meant to be, for one process
-            dcp.load(tensors, storage_reader=_Reader(folder), process_group=group, no_dist=group is None)
+            reader = _Reader(folder, contents)
+            dcp.load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
+        return state | put_together(parts, tensors)
     except (
         Exception,
         dcp.api.CheckpointException,
     ) as error:  # whatever may be met in bytes that anybody may have written
         explain_lost_rank(error)
-        text = str(reason_of(error) or error).strip().splitlines()
+        text = str(reason_of(error)).strip().splitlines()
         raise DamagedShards(f"{folder.name} cannot be read: {text[-1] if text else type(error).__name__}") from error
 
 
+def _contents(entry: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+    """torch's table of contents, of the tensors that are asked for.
+
+    Raises:
+        DamagedShards: it is none.
+    """
+    about: dict[str, Any] = {}
+    places: dict[Any, Any] = {}
+    for key, tensor in tensors.items():
+        told = entry["tensors"][key]
+        shape, dtype, parts = list(tensor.shape), str(tensor.dtype).removeprefix("torch."), told["parts"]
+        covered = sum(math.prod(size) for _, size, *_ in parts)
+        if [told["shape"], told["dtype"]] != [shape, dtype] or covered != tensor.numel():
+            raise DamagedShards(f"{key} is not what the folder holds")
+        chunks = []
+        for offset, size, file, start, length in parts:
+            if file not in entry["files"]:
+                raise DamagedShards(f"{key} lies elsewhere")
+            _check_growth(Path(entry["path"]) / file, start, length)
+            chunks.append(dcp_metadata.ChunkStorageMetadata(torch.Size(offset), torch.Size(size)))
+            index = dcp_metadata.MetadataIndex(key, torch.Size(offset), len(chunks) - 1)
+            places[index] = _StorageInfo(file, start, length)
+        properties = dcp_metadata.TensorProperties(dtype=tensor.dtype)
+        about[key] = dcp_metadata.TensorStorageMetadata(properties, torch.Size(shape), chunks)
+    return dcp_metadata.Metadata(about, storage_data=places)
+
+
+def _check_growth(file: Path, start: int, length: int) -> None:
+    """A part is an archive of its own, and may not unpack to more than it is."""
+    with open(file, "rb") as stream:
+        stream.seek(start)
+        content = stream.read(length)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > length:
+            raise DamagedShards(f"{file.name} unpacks to more than it is")
+
+
 class _Reader(dcp.FileSystemReader):
+    """Reads by a table of contents that it is given."""
+
+    def __init__(self, folder: Path, contents: Any):
+        super().__init__(folder)
+        self._contents = contents
+
     def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
-        with open(Path(self.path) / CONTENTS, "rb") as file:
-            metadata = _Contents(file).load()
-        metadata.storage_meta = dcp.metadata.StorageMeta(load_id=self.load_id)
-        return metadata
+        self._contents.storage_meta = dcp_metadata.StorageMeta(load_id=self.load_id)
+        return self._contents
 
 
-class _Contents(pickle.Unpickler):
-    """Lets in what a table of contents consists of, and no other name. Tensors alone can stand in it: what else torch
-    saves, it unpickles when it is read."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name in _NAMES.get(module, ()):
-            return super().find_class(module, name)
-        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
-            return found
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in it")
+# ---- deleting ----
 
 
 def drop_unused(parent: Path, used: Iterable[str]) -> None:

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -26,7 +28,7 @@ def shard(module: nn.Module, device: torch.device, classes: Sequence[str], is_bf
     gathered back between forward and backward.
 
     Raises:
-        ConfigError: there is no module of a class.
+        ConfigError: there is no module of a class, or torch cannot share this model out.
     """
     units = {name: [part for part in module.modules() if type(part).__name__ == name] for name in classes}
     if missing := [name for name, found in units.items() if not found]:
@@ -38,13 +40,17 @@ def shard(module: nn.Module, device: torch.device, classes: Sequence[str], is_bf
     group = device_group()
     assert group is not None, "select_devices has made it"
     broadcast_from_first([tensor.detach() for tensor in (*module.parameters(), *module.buffers())])
-    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if is_bf16 else MixedPrecisionPolicy()
     mesh = DeviceMesh.from_group(group, device.type)
-    options: dict[str, Any] = {"mesh": mesh, "mp_policy": policy}
-    for unit in (part for part in reversed([*module.modules()]) if type(part).__name__ in units and part is not module):
-        fully_shard(unit, reshard_after_forward=is_freed, **options)
-    fully_shard(module, **options)
-    return module
+    inner = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if is_bf16 else MixedPrecisionPolicy()
+    outer = replace(inner, output_dtype=torch.float32) if is_bf16 else inner  # what loss and metrics get
+    try:
+        for unit in reversed([*module.modules()]):
+            if type(unit).__name__ in units and unit is not module:
+                fully_shard(unit, mesh=mesh, mp_policy=inner, reshard_after_forward=is_freed)
+        fully_shard(module, mesh=mesh, mp_policy=outer)
+        return module
+    except (ValueError, NotImplementedError) as error:  # such as a parameter without dimensions
+        raise ConfigError(f"parallel: fsdp cannot share this model out: {error}.") from error
 
 
 def is_sharded(module: nn.Module) -> bool:
@@ -72,8 +78,11 @@ def own_part(tensor: Tensor) -> Tensor:
 def _mapped(state: Any, change: Callable[[str, Any], Any], key: str = "") -> Any:
     """The same nesting, with every item that is no dict, list or tuple changed; `key`: its path."""
     if isinstance(state, dict) and _HERE not in state:
-        return {name: _mapped(item, change, f"{key}/{name}") for name, item in state.items()}
-    if isinstance(state, (list, tuple)):
+        mapped = copy(state)  # a module's state has the versions of its modules in an attribute
+        for name, item in state.items():
+            mapped[name] = _mapped(item, change, f"{key}/{name}")
+        return mapped
+    if type(state) in (list, tuple):
         return type(state)(_mapped(item, change, f"{key}/{i}") for i, item in enumerate(state))
     return change(key, state)
 
@@ -145,8 +154,12 @@ def fitted(part: Any, state: dict[str, Any]) -> dict[str, Any]:
     """A state as a module or optimizer takes it: in parts where its own tensors are, and an optimizer's in the order in
     memory that its weights have, which fused kernels take for granted."""
     if isinstance(part, nn.Module):
-        own = part.state_dict()
-        return {name: _like(own.get(name), value) for name, value in state.items()}
+        if not is_sharded(part):
+            return state
+        own, like = part.state_dict(), copy(state)
+        for name, value in state.items():
+            like[name] = _like(own.get(name), value)
+        return like
     if isinstance(part, Optimizer) and isinstance(state.get("state"), dict):
         weights = [weight for group in part.param_groups for weight in group["params"]]
         return state | {
