@@ -150,9 +150,29 @@ class Numbers(torch.utils.data.IterableDataset):
         return iter([(torch.rand(1, 8, 8), 1)] * 64)
 
 
+class Weighted(Digits):
+    """Has something for each training sample alone."""
+
+    def __init__(self, split):
+        super().__init__(split)
+        if split == "train":
+            self.weights = torch.ones(len(self))
+
+
+class Patients(Digits):
+    """Says whose its samples are in a form that is no list of entries."""
+
+    groups = property(lambda self: range(len(self)))
+
+
 @pytest.mark.parametrize(
     ("dataset", "message"),
-    [(Computed, "Computed cannot be cut: not all that its samples"), (Numbers, "an iterable data set has no samples")],
+    [
+        (Computed, "Computed cannot be cut: not all that its samples"),
+        (Weighted, "Weighted cannot be cut: 'weights' has an entry for each training sample, and none for those of"),
+        (Patients, "Patients cannot be cut: 'groups' is no tensor, array or list with an entry a sample"),
+        (Numbers, "an iterable data set has no samples"),
+    ],
 )
 def test_what_cannot_be_cut_is_refused(project, write_into, dataset, message):
     write_into(data_loader.datasets, dataset)
@@ -197,6 +217,13 @@ def test_what_are_no_classes_is_only_shuffled():
     numbers = fold_numbers(90, 3, torch.rand(90))
     assert numbers.bincount().tolist() == [0, 30, 30, 30]
     assert not torch.equal(numbers, numbers.sort().values)
+
+
+def test_classes_and_groups_may_be_texts():
+    names = ["cat"] * 20 + ["dog"] * 10
+    assert fold_numbers(30, 5, names)[:20].bincount().tolist() == [0, 4, 4, 4, 4, 4]
+    numbers = fold_numbers(30, 2, groups=names)
+    assert len(numbers[:20].unique()) == len(numbers[20:].unique()) == 1
 
 
 def test_groups_stay_together():
