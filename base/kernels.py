@@ -21,6 +21,7 @@ _FUSED: dict[Callable[..., Any], tuple[str, ...]] = {
     optim.AdamW: ("cpu", "cuda"),
     optim.Adagrad: ("cpu",),
 }
+FEW = 2  # samples, so that the trial needs no memory that the run may not have
 _CHOICES = {"fused", "foreach", "capturable", "differentiable"}  # of the same matter: who names one has chosen
 
 
@@ -57,8 +58,8 @@ def _may_suit(model: nn.Module) -> bool:
 
 
 def _suits(model: nn.Module, batches: Batches) -> bool:
-    """Tried on a copy, forward and backward: `view` behind a convolution fails. What comes out must have no places,
-    or else `view` in a loss might. Other mistakes are told by the run's own first step, on the model as it is."""
+    """Tried on a copy and few samples, forward and backward: `view` behind a convolution fails. What comes out must have
+    no places, or `view` in a loss might. Other mistakes are told by the run's own first step, on the model as it is."""
     try:
         batch = batches.trial()
     except BatchError as error:
@@ -69,7 +70,7 @@ def _suits(model: nn.Module, batches: Batches) -> bool:
     rng = rng_state()
     try:
         copy = deepcopy(model).to(memory_format=torch.channels_last)
-        outputs = list(tensors(copy(inputs)))
+        outputs = list(tensors(copy(inputs[:FEW])))
         torch.stack([output.sum() for output in outputs]).sum().backward()
         return all(output.dim() < 4 for output in outputs)
     except Exception:

@@ -78,7 +78,7 @@ def template(workload, folder):
             pass
 
     config = folder / "config.json"
-    config.write_text(json.dumps(workload.config(str(folder), {})))
+    config.write_text(json.dumps(workload.config(str(folder), {}, channels_last=False)))  # as the other loop
     plan = make_plan(load_config(config))
     trainer = build_trainer(plan, select_devices(0, "cpu", plan.parallel.build()), ["train"])
     trainer._checkpoints, trainer.writers = NoCheckpoints(), open_writers(folder, True, plan.config, 0, 0)

@@ -8,6 +8,7 @@ from conftest import load, metrics_of
 from torch import nn
 
 import model.model
+from model.model import LeNet
 from utils.checkpoint import save_checkpoint
 
 
@@ -60,6 +61,24 @@ def test_a_checkpoint_of_the_other_order_goes_on_the_same(project):
     save_checkpoint(run, checkpoint, ["last.pth"])
     project.resume(run / "last.pth", "--set", "trainer.epochs=3")
     assert metrics_of(run) == metrics_of(whole)
+
+
+class Counting(LeNet):
+    """Notes how many samples it is given at once."""
+
+    sizes: list[int] = []
+
+    def forward(self, images):
+        Counting.sizes.append(len(images))
+        return super().forward(images)
+
+
+def test_the_trial_takes_no_memory_for_a_whole_batch(project, write_into):
+    write_into(model.model, Counting)
+    Counting.sizes.clear()
+    trainer = project.trainer(model=project.config["model"] | {"type": "Counting"})
+    assert Counting.sizes == [2]
+    assert trainer.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_model_with_view_trains(project, write_into):
