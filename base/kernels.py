@@ -58,8 +58,8 @@ def _may_suit(model: nn.Module) -> bool:
 
 
 def _suits(model: nn.Module, batches: Batches) -> bool:
-    """Tried on a copy and few samples, forward and backward: `view` behind a convolution fails. What comes out must have
-    no places, or `view` in a loss might. Other mistakes are told by the run's own first step, on the model as it is."""
+    """Tried on a copy, with few samples, both ways: `view` behind a convolution fails. What comes out must have no
+    places, or `view` in a loss might. Other mistakes are told by the run's own first step, on the model as it is."""
     try:
         batch = batches.trial()
     except BatchError as error:
