@@ -153,7 +153,8 @@ class Checkpoints:
                 describe_run(self.run_dir, self._config)
             content = make()
             save_checkpoint(self.run_dir, content, names)
-            keep_newest(self.run_dir, self._options.keep_last)
+            if LAST in names:  # or else what it is about to name would go
+                keep_newest(self.run_dir, self._options.keep_last)
         except OSError as error:
             reason = why_not_written(error, self.run_dir, content)
             message = f"{what} could not be saved in {shown_path(self.run_dir)}: {reason}."
