@@ -85,7 +85,7 @@ def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     batches = make_batches_of_splits(datasets, plan.top.seed, plan.loader_options, devices.main)
     metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
     model = prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from)
-    model = in_memory_format(devices.share(model), plan.model.extras.channels_last, batches)
+    model = in_memory_format(devices.share(model), plan.model.extras.channels_last, batches, plan.optimizer.target)
     loss_fn = devices.move(plan.loss.build())
     fused = fused_if_possible(plan.optimizer.target, plan.optimizer.args, model)
     optimizer = plan.optimizer.build(params=parameter_groups(model, plan.optimizer.extras.groups or ()), **fused)

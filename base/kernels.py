@@ -36,9 +36,12 @@ def fused_if_possible(optimizer: Callable[..., Any], chosen: Collection[str], mo
     return {"fused": True} if can else {}
 
 
-def in_memory_format(model: nn.Module, is_last: bool | None, batches: Mapping[str, Batches]) -> nn.Module:
+def in_memory_format(
+    model: nn.Module, is_last: bool | None, batches: Mapping[str, Batches], optimizer: Callable[..., Any]
+) -> nn.Module:
     """The model with the channels of a place side by side (`channels_last`), or as it is. None: on the CPU, if it
-    convolves in two dimensions, works so, and nothing outside can tell. All processes of a run do as the first one.
+    convolves in two dimensions, works so, and nothing outside can tell: the optimizer is one of those above, which take
+    weights as they lie (LBFGS does not). All processes of a run do as the first one.
 
     Raises:
         ConfigError: it is asked of a model that is shared out.
@@ -46,7 +49,8 @@ def in_memory_format(model: nn.Module, is_last: bool | None, batches: Mapping[st
     if is_last and is_sharded(model):
         raise ConfigError("model.channels_last: does not go with parallel fsdp, which stores its parts in order.")
     if is_last is None:
-        is_last = bool(batches) and _may_suit(model) and from_first(lambda: _suits(model, next(iter(batches.values()))))
+        may_suit = optimizer in _FUSED and bool(batches) and _may_suit(model)
+        is_last = may_suit and from_first(lambda: _suits(model, next(iter(batches.values()))))
     return model.to(memory_format=torch.channels_last) if is_last else model
 
 

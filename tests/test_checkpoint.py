@@ -151,6 +151,9 @@ def test_a_best_that_could_not_be_saved_is_none(tmp_path):
         def end_epoch(self, state, epoch, is_best, is_end):
             return epoch != 2
 
+        def close(self):
+            pass
+
     class Scripted(BareTrainer):
         def _train_one_epoch(self):
             self.epoch += 1

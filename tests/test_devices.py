@@ -64,7 +64,7 @@ def test_each_of_several_processes_has_a_gpu(monkeypatch, gpus, n_gpu, option, f
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    monkeypatch.setattr(utils.device, "set_timeout", lambda minutes: None)
+    monkeypatch.setattr(utils.device, "set_up", lambda *_: None)
     try:
         assert str(select_devices(n_gpu, option).main) == found
     except UserError as error:

@@ -30,7 +30,7 @@ def test_the_run_equals_a_loop_written_by_hand(project):
     from utils.options import LoaderOptions
     from utils.seed import seed_everything
 
-    run = project.train(lr_scheduler=None)
+    run = project.train(lr_scheduler=None, model=project.config["model"] | {"channels_last": False})
     seed_everything(0)
     network = LeNet(10, channels=(4, 8), hidden=16)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.001, fused=True)

@@ -75,6 +75,9 @@ class _Replay(Checkpoints):
     def end_epoch(self, state: State, epoch: int, is_best: bool, is_end: bool) -> bool:
         return True
 
+    def close(self) -> None:
+        """Nothing is under way."""
+
     def interrupt(self, state: State, step: int, reason: Any) -> None:
         log.info("Stopped; nothing was written.")
 
