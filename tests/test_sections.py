@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 import train as train_script
 from utils.config.binding import Binder
@@ -220,6 +221,24 @@ def test_a_trainer_can_be_given_another_model(write_into):
     write_into(module, Distilling)
     section = {"type": "Distilling", "epochs": 1, "args": {"teacher": {"type": "LeNet", "args": {"num_classes": 3}}}}
     assert bind(section, "trainer").args["teacher"].build().fc2.out_features == 3
+
+
+def test_a_trainer_can_be_given_another_optimizer(write_into):
+    import trainer.trainer as module
+
+    class Adversarial(module.Trainer):
+        def __init__(self, *, other: Callable[..., Optimizer], third: type[Optimizer] | None = None, **parts: Any):
+            super().__init__(**parts)
+
+    write_into(module, Adversarial)
+    section = {"type": "Adversarial", "epochs": 1, "args": {"other": {"type": "Adam", "args": {"betas": [0.5, 0.9]}}}}
+    made = bind(section, "trainer").args["other"].build()(nn.Linear(2, 2).parameters(), lr=0.1)
+    assert type(made) is torch.optim.Adam and made.defaults["betas"] == (0.5, 0.9) and made.defaults["lr"] == 0.1
+    assert bind({**section, "args": {"other": "SGD", "third": "Adam"}}, "trainer").args["third"].target is type(made)
+    with pytest.raises(ConfigError) as error:
+        bind({**section, "args": {"other": {"type": "Adam", "args": {"beta": 1}}, "third": "Linear"}}, "trainer")
+    assert str(error.value).splitlines()[0].startswith("it.args.other.args.beta: Adam takes no such argument.")
+    assert str(error.value).splitlines()[1].startswith("it.args.third.type: no 'Linear' here.")
 
 
 # ---- the type of what is typed ----

@@ -235,6 +235,7 @@ class Binder:
     def _bound(self, where: str, value: Any, schema: Schema, kind_name: str) -> Any:
         """Sections become components where an object is taken, in lists and objects, too; all else must fit."""
         choices = schema.get("anyOf", [schema])
+        kind_name = next((choice["kind"] for choice in choices if "kind" in choice), kind_name)
         if kind_name and (nested := _as_section(value, choices)):
             return self.section(where, value, kind_name, is_nested=True, is_factory=nested == "factory")
         looked_into = choices if kind_name or len(choices) == 1 else []

@@ -29,10 +29,11 @@ says that it returns one: `-> nn.Module`. `python train.py --list SECTION` print
 
 **An argument that takes an object takes a section**, at any depth, in lists, too: transforms, samplers, chained
 schedulers, layers. The section is built, and the object passed. Where the argument takes a class, or a function that
-makes objects (by its annotation: `type[nn.Module]`, `Callable[..., nn.Module]`), as for the activation of a model,
-what the section names is passed, with its arguments given to it. A name in the place of a section is short for one
-without arguments, unless the argument takes text. An argument without annotation is told by its default. Plain values
-become what the annotation says: a list a tuple or a tensor, a text a `torch.dtype`, a member of an enum or a path.
+makes objects (by its annotation: `type[nn.Module]`, `Callable[..., Optimizer]`), as for the activation of a model or a
+trainer's second optimizer, what the section names is passed, with its arguments given to it. A name in the place of a
+section is short for one without arguments, unless the argument takes text. An argument without annotation is told by
+its default. Plain values become what the annotation says: a list a tuple or a tensor, a text a `torch.dtype`, a member
+of an enum or a path.
 
 | section | own file | library |
 |---|---|---|

@@ -133,6 +133,7 @@ def _for_editors(schema: Schema, nested: str) -> Schema:
         rest = {key: value for key, value in schema.items() if key != "anyOf"}
         return {"anyOf": [_for_editors(choice, nested) for choice in schema["anyOf"]]} | rest
     schema = {key: value for key, value in schema.items() if value != {}}
+    nested = schema.pop("kind", nested)
     if schema.pop("nested", None):
         return ({"$ref": f"#/definitions/{nested}"} if nested else {}) | schema
     if "prefixItems" in schema:

@@ -1,7 +1,8 @@
 """From an annotation to what a config may say there: as a JSON schema, in words, and as the value that the code gets.
 
-A schema here is one of https://json-schema.org (2020-12), with one word more: `nested` is "object" where the code
-takes an object that a section of its own can name, and "factory" where it takes what makes one (a class).
+A schema here is one of https://json-schema.org (2020-12), with two words more: `nested` is "object" where the code
+takes an object that a section of its own can name, and "factory" where it takes what makes one (a class); `kind` is
+that of the section, where the annotation tells it.
 """
 
 import inspect
@@ -22,12 +23,14 @@ Schema = dict[str, Any]
 
 _PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _LISTS = (list, tuple, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection, abc.MutableSequence)
-# What sections build. Of other classes, nothing can be said in a config.
-_BUILT = (
-    "torch.nn.modules.module.Module",
-    "torch.utils.data.sampler.Sampler",
-    "torch.optim.lr_scheduler.LRScheduler",
-)
+# What sections build, and of which kind they are; "" where that depends on the section around them. Of other classes,
+# nothing can be said in a config.
+_BUILT = {
+    "torch.nn.modules.module.Module": "",
+    "torch.utils.data.sampler.Sampler": "",
+    "torch.optim.lr_scheduler.LRScheduler": "",
+    "torch.optim.optimizer.Optimizer": "optimizer",
+}
 _WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
 _WORDS |= {"null": "null", "array": "a list", "object": "an object {...}"}
 
@@ -73,10 +76,10 @@ def schema_of(annotation: Any) -> Schema:
     if inner := getattr(annotation, "__supertype__", None):  # of a NewType
         return schema_of(inner)
     if origin is type or annotation is type:
-        return {"nested": "factory"}
+        return _factory_of(schema_of(*arguments[:1] or [Any]))
     if origin is abc.Callable:
-        makes_object = bool(arguments) and inspect.isclass(arguments[1]) and schema_of(arguments[1]).get("nested")
-        return {"nested": "factory" if makes_object and not _is_tensor(arguments[1]) else "object"}
+        made = schema_of(arguments[1]) if arguments and inspect.isclass(arguments[1]) else {}
+        return _factory_of(made) if "nested" in made else {"nested": "object"}
     return _schema_of_class(origin or annotation, arguments)
 
 
@@ -89,6 +92,10 @@ def schema_of_default(default: Any) -> Schema:
     if isinstance(default, str):
         return {"anyOf": [{"type": name} for name in ("string", "array", "object", "null")]}
     return {}
+
+
+def _factory_of(made: Schema) -> Schema:
+    return {"nested": "factory"} | {name: value for name, value in made.items() if name == "kind"}
 
 
 def _schema_of_union(arguments: tuple[Any, ...]) -> Schema:
@@ -122,7 +129,10 @@ def _schema_of_class(base: Any, arguments: tuple[Any, ...]) -> Schema:
         return {"enum": _dtypes()}
     if _is_tensor(base):
         return {"type": "array"}
-    return {"nested": "object"} if any(_name(cls) in _BUILT for cls in base.__mro__) else {}
+    for name in map(_name, base.__mro__):
+        if name in _BUILT:
+            return {"nested": "object"} | ({"kind": _BUILT[name]} if _BUILT[name] else {})
+    return {}
 
 
 def _schema_of_items(base: Any, arguments: tuple[Any, ...]) -> Schema:
