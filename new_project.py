@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from utils.errors import UserError, exit_code_of
@@ -33,9 +34,8 @@ EXTRAS = {
     "requirements-bench.txt",
     "tests/test_configs.py",
     "tests/test_benchmarks.py",
-    "tests/test_example_from_scratch.py",
-    "tests/test_example_tabular.py",
-    "tests/test_example_transfer_learning.py",
+    "tests/test_example_*.py",
+    "tests/streams_on_ranks.py",
     "tests/test_speed_benchmark.py",
 }
 
@@ -82,8 +82,13 @@ def files(left_out: set[str]) -> list[Path]:
     kept = [path for path in (_known_to_git() or _walked()) if path.parts[0] not in NOT_COPIED]
     return [
         Path("saved/README.md"),
-        *(path for path in kept if not left_out & {path.as_posix(), *(parent.as_posix() for parent in path.parents)}),
+        *(path for path in kept if not any(_is_in(path, pattern) for pattern in left_out)),
     ]
+
+
+def _is_in(path: Path, pattern: str) -> bool:
+    """Whether the pattern is of the path, or of a folder that it is in."""
+    return any(fnmatchcase(part.as_posix(), pattern) for part in (path, *path.parents))
 
 
 def _known_to_git() -> list[Path]:
