@@ -1,9 +1,9 @@
 """Digits of which some are rare, and a sampler that draws rare ones more often."""
 
 import torch
-from torch.utils.data import Dataset, WeightedRandomSampler
+from torch.utils.data import WeightedRandomSampler
 
-from data_loader.datasets import Digits
+from data_loader.datasets import Digits, UInt8Images
 
 
 class ThinnedDigits(Digits):
@@ -30,7 +30,7 @@ class BalancedSampler(WeightedRandomSampler):
     `dataset`: has `targets` (N,). `power`: 1 makes the classes equally frequent; 0 draws every sample alike.
     """
 
-    def __init__(self, dataset: Dataset, generator: torch.Generator, power: float = 1.0):
-        targets = dataset.targets
-        weights = targets.bincount().double()[targets].pow(-power)
-        super().__init__(weights.tolist(), len(targets), replacement=True, generator=generator)
+    def __init__(self, dataset: UInt8Images, generator: torch.Generator, power: float = 1.0):
+        counts = dataset.targets.bincount().double()
+        weights = counts[dataset.targets].pow(-power)
+        super().__init__(weights.tolist(), len(weights), replacement=True, generator=generator)

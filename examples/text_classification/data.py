@@ -50,7 +50,7 @@ class StandardLibrary(BaseDataset):
     def collate(self, samples: list[tuple[Tensor, Tensor]]) -> tuple[Padded, Tensor]:
         """Pad to the longest of the batch."""
         pieces, targets = zip(*samples, strict=True)
-        padded = pad_sequence(pieces, batch_first=True, padding_value=PADDING)
+        padded = pad_sequence(list(pieces), batch_first=True, padding_value=PADDING)
         return Padded(padded, padded != PADDING), torch.stack(targets)
 
 
