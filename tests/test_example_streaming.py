@@ -1,6 +1,7 @@
 """examples/streaming: shards that several processes and workers read, each sample once; and rare classes."""
 
 import json
+import re
 from collections import Counter
 from itertools import chain
 from random import Random
@@ -8,11 +9,12 @@ from threading import Barrier, Thread
 
 import pytest
 import torch
-from conftest import ROOT, metrics_of
+from conftest import ROOT, load, metrics_of
 from ranks import torchrun
 from streams_on_ranks import WORKERS, one_pass
 
 import train as train_script
+import trainer.trainer
 from data_loader.datasets import Digits
 from examples.streaming.data import DigitStream, shuffled
 from examples.streaming.imbalanced import BalancedSampler, ThinnedDigits
@@ -154,18 +156,43 @@ def test_an_index_that_is_none_is_named(project, broken, content, found):
     assert message.count("\n") == 1 and f"dataset.args.data_dir: {index} is {found}" in message
 
 
-def test_a_shard_that_is_damaged_during_the_run_is_named_and_the_run_goes_on_afterwards(project, broken):
-    config = project.write_config(dataset={"type": STREAM, "args": {"data_dir": str(broken)}})
-    run = project.train_with(config, "--set", "trainer.epochs=1")
-    path = broken / "train-0012.bin"
-    whole = path.read_bytes()
-    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-    code, _, err = project.command(train_script, "-r", run, "--set", "trainer.epochs=2")
-    assert code in (1, 2) and "Traceback" not in err
-    assert f"{path} is damaged: its checksum does not match. Delete {broken}: the next start writes it again." in err
-    path.write_bytes(whole)
-    project.resume(run, "--set", "trainer.epochs=2")
-    assert len(metrics_of(run)) == 2
+class Damaging(trainer.trainer.Trainer):
+    """Changes a bit in every shard, in its second step."""
+
+    folder = None
+
+    def train_step(self, batch):
+        if hasattr(self, "_checkpoints") and self.step == 1:  # not in the trial step before the run
+            flip_a_bit(self.folder)
+        return super().train_step(batch)
+
+
+def flip_a_bit(folder):
+    for path in folder.glob("train-*.bin"):
+        content = path.read_bytes()
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+def test_a_shard_that_is_damaged_during_the_run_is_named_and_the_run_goes_on_when_it_is_mended(
+    project, broken, write_into, monkeypatch
+):
+    write_into(trainer.trainer, Damaging)
+    monkeypatch.setattr(Damaging, "folder", broken)
+    dataset = {"type": STREAM, "args": {"data_dir": str(broken), "buffer_size": 1}}
+    code, _, err = project.command(
+        train_script, "-c", project.write_config(dataset=dataset, trainer={"type": "Damaging"})
+    )
+    assert code == 1 and "Traceback" not in err
+    assert re.search(
+        rf"the train samples, pass 1, batch \d+: .*{broken}/train-\d+\.bin is damaged: its checksum does not match. "
+        f"Delete {broken}: the next start writes it again.",
+        err,
+    )
+    (run,) = project.run_dirs()
+    assert 0 < load(run / "last.pth")["step"] < 20
+    flip_a_bit(broken)
+    project.resume(run)
+    assert [line["step"] for line in metrics_of(run)] == [20, 40]
 
 
 def test_several_may_write_the_same_shards_at_once(tmp_path):
@@ -204,6 +231,13 @@ def test_the_sampler_evens_classes_out_as_far_as_it_is_told(power, expected):
     drawn = torch.cat([digits.targets[list(sampler)] for _ in range(50)])
     shares, original = drawn.bincount() / len(drawn), digits.targets.bincount() / len(digits)
     assert torch.allclose(shares, torch.full((10,), expected) if expected else original, atol=0.01)
+
+
+def test_the_sampler_draws_from_the_generator_that_it_is_given():
+    first, again, other = (
+        list(BalancedSampler(ThinnedDigits("train"), torch.Generator().manual_seed(seed))) for seed in (0, 0, 1)
+    )
+    assert first == again != other and len(first) == len(ThinnedDigits("train"))
 
 
 def test_macro_recall_is_the_mean_of_the_recalls():

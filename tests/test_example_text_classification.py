@@ -196,8 +196,8 @@ def test_buckets_are_others_in_each_pass_and_the_same_from_the_same_generator():
     first, second = list(sampler), list(sampler)
     assert first == list(buckets()[1]) and first != list(buckets(seed=1)[1])
     assert {frozenset(batch) for batch in first}.isdisjoint(map(frozenset, second))
-    lengths = [sampler._dataset.lengths[batch[0]] for batch in first]
-    assert lengths != sorted(lengths)  # short ones do not always come first
+    lengths = [sampler._dataset.lengths[batch[0]] for batch in first[:20]]
+    assert lengths != sorted(lengths)  # of a pool, short ones do not come first
 
 
 def test_buckets_need_little_padding():
