@@ -74,7 +74,7 @@ def _suits(model: nn.Module, batches: Batches) -> bool:
     rng = rng_state()
     try:
         copy = deepcopy(model).to(memory_format=torch.channels_last)
-        outputs = list(tensors(copy(inputs[:FEW])))
+        outputs = list(tensors(copy(inputs[:FEW].clone())))
         torch.stack([output.sum() for output in outputs]).sum().backward()
         return all(output.dim() < 4 for output in outputs)
     except Exception:

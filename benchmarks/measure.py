@@ -22,6 +22,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR, AS_WRITTEN = "bare loop", "bare loop, memory given back"
 TURN_SECONDS, TURNS = 1.0, 4  # of each side, for one ratio
+LEAST_STEPS = 6  # of a turn: two or three long ones tell little
 PAUSE_SECONDS = 0.5
 
 
@@ -109,7 +110,7 @@ class Contender:
             self._check()
             steps = self._meter.read()[0]
         first, seconds, last, done = steps, 0.0, time.perf_counter(), 0
-        while seconds < TURN_SECONDS or steps == done:
+        while seconds < TURN_SECONDS or steps - first < LEAST_STEPS or steps == done:
             done, is_inside = steps, self._meter.read()[1]
             time.sleep(0.001)
             now = time.perf_counter()

@@ -31,7 +31,7 @@ def make_datasets(build: Callable[..., Dataset[Any]], splits: Iterable[str], fol
     Raises:
         ConfigError: the data set cannot be cut.
     """
-    if fold is None:
+    if fold is None or not {"train", "valid"} & set(splits):
         return {split: build(split=split) for split in splits}
     number, count = map(int, fold.split("/"))
     cut = dict(zip(("train", "valid"), _cut(build(split="train"), build(split="valid"), number, count), strict=True))

@@ -169,7 +169,7 @@ class Batches:
         self._passes = self._taken = 0
         self._iterator: Iterator[tuple[Any, float]] | None = None
         self._has_advised = False
-        self._tried: list[Any] = []  # the batch that `trial` has given, until the position moves
+        self._tried: list[Any] = []  # the batch of a trial, for the next one: loading may cost
 
     @property
     def dataset(self) -> Any:
@@ -222,7 +222,7 @@ class Batches:
     def trial(self) -> Any:
         """The first batch of the pass, to try a step on; the position stays."""
         if self._tried:
-            return self._tried[0]
+            return self._tried.pop()
         position = self.state_dict()
         self.load_state_dict(position | {"taken": 0})
         for batch in self._open_pass(1):

@@ -207,8 +207,8 @@ AUGMENTED = {"type": "Digits", "args": {"train_transform": [{"type": "RandomShif
 EPOCHS, STEPS = 2, 5  # with batches of 256
 
 
-class Interrupting(trainer.trainer.Trainer):
-    """Sends its process a signal in one step of the training or of the validation."""
+class Stopping:
+    """Before a trainer's class: sends its process a signal in one step of the training or of the validation."""
 
     stop_at = None
     in_validation = False
@@ -226,6 +226,10 @@ class Interrupting(trainer.trainer.Trainer):
         has_begun = hasattr(self, "_checkpoints")  # not in the trial step before the run
         if has_begun and step == self.stop_at and in_validation == self.in_validation:
             os.kill(os.getpid(), self.signal)
+
+
+class Interrupting(Stopping, trainer.trainer.Trainer):
+    """The supervised step, and the signal."""
 
 
 class Scaling(Interrupting):

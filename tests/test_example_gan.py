@@ -1,11 +1,10 @@
 """examples/gan: two models and two optimizers in one step, and measures that see what each other's do not."""
 
 import json
-import signal
 
 import pytest
 import torch
-from conftest import ROOT, Interrupting, load, metrics_of
+from conftest import ROOT, Stopping, load, metrics_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from examples.gan import compare
@@ -46,21 +45,8 @@ def test_it_learns_to_draw_digits_and_shows_them(project, capfd):
     assert picture.stat().st_size > 5000
 
 
-class Interrupted(GANTrainer):
-    """Sends its process a signal in one step."""
-
-    stop_at = None
-    in_validation = False
-    signal = signal.SIGTERM
-    interrupt = Interrupting.interrupt
-
-    def train_step(self, batch):
-        self.interrupt(self.step + 1, in_validation=False)
-        return super().train_step(batch)
-
-    def valid_step(self, batch):
-        self.interrupt(self.step, in_validation=True)
-        return super().valid_step(batch)
+class Interrupted(Stopping, GANTrainer):
+    """Stopped by a signal in one step."""
 
 
 @pytest.mark.parametrize("in_validation", [False, True])

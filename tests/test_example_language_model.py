@@ -1,13 +1,12 @@
 """examples/language_model: text whose splits share none, figures per character, samples that disturb nothing."""
 
 import json
-import signal
 import sys
 import sysconfig
 
 import pytest
 import torch
-from conftest import ROOT, Interrupting, metrics_of
+from conftest import ROOT, Stopping, metrics_of
 from torch.nn import functional as F
 
 from examples.language_model import plot
@@ -56,21 +55,8 @@ def test_it_learns_to_write_better_than_letter_by_letter(project, monkeypatch):
     assert (project.folder / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-class Interrupted(LanguageModelTrainer):
-    """Sends its process a signal in one step."""
-
-    stop_at = None
-    in_validation = False
-    signal = signal.SIGTERM
-    interrupt = Interrupting.interrupt
-
-    def train_step(self, batch):
-        self.interrupt(self.step + 1, in_validation=False)
-        return super().train_step(batch)
-
-    def valid_step(self, batch):
-        self.interrupt(self.step, in_validation=True)
-        return super().valid_step(batch)
+class Interrupted(Stopping, LanguageModelTrainer):
+    """Stopped by a signal in one step."""
 
 
 @pytest.mark.parametrize(("stops", "in_validation"), [((2, 5), False), ((3,), True)])

@@ -1,10 +1,8 @@
 """`python -m data_loader`: one batch of a config, as the model gets it."""
 
-import json
 import re
 
 import pytest
-import torch
 from conftest import ROOT, run_python
 from PIL import Image
 
@@ -58,10 +56,9 @@ class Words(Digits):
         return [f"text of {int(codes.sum())}" for codes in inputs["codes"]]
 
 
-def test_texts_are_printed_and_classes_counted_in_what_is_read(look, project, write_into):
+def test_texts_are_printed_and_classes_counted_in_what_is_read(look, write_into):
     write_into(data_loader.datasets, Words)
-    settings = {"type": "Perceptron"} if hasattr(look_script, "Perceptron") else project.config["model"]
-    said, path = look("--split", "valid", dataset="Words", model=settings)
+    said, path = look("--split", "valid", dataset="Words")
     codes = Words("valid").__getitems__([0])[0]["codes"]
     assert f"  text of {int(codes.sum())}\n" in said and not path.exists()
     assert re.search(r"  0\.codes +\(64, 64\) +float32 ", said)
@@ -88,5 +85,4 @@ def test_as_the_readme_says(tmp_path):
     done = run_python("-m", "data_loader", "-c", "config.json", "--out", out, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert out.is_file() and "train: 1,259 samples" in done.stdout
-    config = json.loads((ROOT / "config.json").read_text())
-    assert torch.Size([config["data_loader"]["batch_size"]]).numel() == 64 and "(64, 1, 8, 8)" in done.stdout
+    assert "(64, 1, 8, 8)" in done.stdout
