@@ -34,7 +34,7 @@ EXTRAS = {
     "requirements-bench.txt",
     "tests/test_configs.py",
     "tests/test_benchmarks.py",
-    "tests/test_example_*.py",
+    "tests/test_example*.py",
     "tests/streams_on_ranks.py",
     "tests/test_speed_benchmark.py",
 }

@@ -62,7 +62,8 @@ class BaseTrainer(ABC):
 
     @abstractmethod
     def stateful(self) -> dict[str, Stateful]:
-        """What survives a restart, by its key in the checkpoint; `model` is the module that others load."""
+        """What survives a restart, by its key in the checkpoint; `model` is the module that others load. For scoring
+        alone, the modules are loaded."""
 
     def on_epoch_end(self, values: dict[str, float]) -> None:  # noqa: B027 - optional
         """After both phases, with the epoch's values, before they are logged; may add some to be logged, too."""

@@ -52,7 +52,8 @@ def described_tensor(tensor: Any) -> str:
 def show(batch: Any, dataset: Any, path: Path) -> None:
     inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
     if hasattr(dataset, "decode"):
-        print("", *(f"  {text}" for text in dataset.decode(inputs)[:SHOWN]), sep="\n")
+        lines = [text.replace("\n", r"\n") for text in dataset.decode(inputs)[:SHOWN]]
+        print("", *(f"  {line}" for line in lines), sep="\n")
     elif getattr(inputs, "ndim", 0) == 4 and inputs.shape[1] in (1, 3):
         from torchvision.utils import save_image
 

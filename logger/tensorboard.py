@@ -7,6 +7,7 @@ import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import torch
@@ -39,10 +40,7 @@ class TensorBoardWriter(Writer):
         self._config = config
         self._warned_of: set[str] = set()
         self._has_layout = after_epoch > 0
-        text = json.dumps(config, indent=2, ensure_ascii=False)
-        self._writer.add_text(
-            "config", "\n".join("    " + line for line in text.splitlines()), after_step
-        )  # as code, not markup
+        self.text("config", json.dumps(config, indent=2, ensure_ascii=False), after_step)
 
     def epoch(self, values: dict[str, float]) -> None:
         if not self._has_layout:
@@ -65,6 +63,9 @@ class TensorBoardWriter(Writer):
 
     def picture(self, tag: str, draw: Callable[[], Tensor], step: int) -> None:
         self._writer.add_image(tag, draw(), step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        self._writer.add_text(tag, indent(text, "    ", lambda line: True), step)  # as code, not markup
 
     def histograms(self, modules: dict[str, nn.Module], step: int) -> None:
         for key, module in modules.items():

@@ -32,6 +32,9 @@ class Writer:
     def picture(self, tag: str, draw: Callable[[], Tensor], step: int) -> None:
         """A picture; `draw` gives (3, height, width) uint8, and is called only where it is shown."""
 
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Text as it is, such as a sample of what a model writes."""
+
     def histograms(self, modules: dict[str, nn.Module], step: int) -> None:
         """The distribution of every parameter."""
 
@@ -58,6 +61,9 @@ class Writers:
 
     def picture(self, tag: str, draw: Callable[[], Tensor], step: int) -> None:
         self._each("picture", tag, draw, step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        self._each("text", tag, text, step)
 
     def histograms(self, modules: dict[str, nn.Module], step: int) -> None:
         self._each("histograms", modules, step)

@@ -7,6 +7,7 @@ import sysconfig
 import pytest
 import torch
 from conftest import ROOT, Stopping, metrics_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
 from examples.language_model import plot
@@ -34,7 +35,7 @@ def sections(**trainer):
 
 def test_it_learns_to_write_better_than_letter_by_letter(project, monkeypatch):
     smaller = ["model.args.layers=1", "trainer.args.sample_length=20", "trainer.valid_steps=20"]
-    faster = ["optimizer.args.lr=0.01", "trainer.tensorboard=false"]
+    faster = ["optimizer.args.lr=0.01"]
     steps = ["trainer.epochs=2", "trainer.epoch_steps=75", "lr_scheduler.args.milestones=[20]"]
     schedule = ["lr_scheduler.args.schedulers.0.args.total_iters=20", "lr_scheduler.args.schedulers.1.args.T_max=130"]
     settings = [f"trainer.save_dir={project.config['trainer']['save_dir']}", *smaller, *faster, *steps, *schedule]
@@ -50,6 +51,9 @@ def test_it_learns_to_write_better_than_letter_by_letter(project, monkeypatch):
     assert values["bits_per_character"] < letters - 0.5
     log = (run / "train.log").read_text()
     assert "Sample after step 75:\nReturn " in log and "Sample after step 150:\nReturn " in log
+    samples = EventAccumulator(str(run)).Reload().Tensors("sample/text_summary")
+    assert [event.step for event in samples] == [75, 150]
+    assert samples[1].tensor_proto.string_val[0].decode().startswith("    Return ")
     monkeypatch.setattr(plot, "texts", lambda: {"train": train[:20_000], "valid": valid[:2000]})
     plot.main([str(run), str(project.folder / "plot.png")])
     assert (project.folder / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import ROOT, Interrupting, load, metrics_of
 
+from data_loader.folds import make_datasets
 from data_loader.lockstep import own_parts
 from examples.text_classification import corpus
 from examples.text_classification.corpus import FAMILIES, SHARES, read_corpus, without_hints
@@ -70,6 +71,12 @@ def test_files_are_in_one_split_and_texts_are_there_once():
     assert len(set(texts)) == len(texts) > 2500
     corpus.read_corpus.cache_clear()
     assert read_corpus() == splits
+
+
+def test_a_file_is_in_one_fold():
+    cut = make_datasets(StandardLibrary, ["train", "valid"], "1/3")
+    assert not set(cut["train"].groups) & set(cut["valid"].groups)
+    assert len(cut["train"]) + len(cut["valid"]) == len(library("train")) + len(library("valid"))
 
 
 @pytest.mark.parametrize("family", range(len(FAMILIES)))

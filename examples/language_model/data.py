@@ -46,6 +46,10 @@ class Docstrings(BaseDataset):
         index = torch.tensor(indices)
         return self.inputs.index_select(0, index), self.targets.index_select(0, index)
 
+    def decode(self, inputs: Tensor) -> list[str]:
+        """The characters of each block, for `python -m data_loader`."""
+        return [decoded(tokens) for tokens in inputs]
+
 
 def encoded(text: str) -> Tensor:
     """Tokens (characters,), int64; what is not in the alphabet is a question mark."""

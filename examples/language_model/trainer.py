@@ -26,7 +26,9 @@ class LanguageModelTrainer(Trainer):
 
     def on_epoch_end(self, values: dict[str, float]) -> None:
         super().on_epoch_end(values)
-        log.info("Sample after step %d:\n%s\n", self.step, self.sample())
+        sample = self.sample()
+        log.info("Sample after step %d:\n%s\n", self.step, sample)
+        self.writers.text("sample", sample, self.step)
 
     def sample(self) -> str:
         """Drawn by a generator of its own, a function of the seed and the step: the run's go on as if nothing was."""

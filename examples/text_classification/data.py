@@ -32,6 +32,7 @@ class StandardLibrary(BaseDataset):
         corpus = read_corpus()
         self.texts = [sample.text for sample in corpus[split]]
         self.targets = torch.tensor([sample.family for sample in corpus[split]])
+        self.groups = [sample.file for sample in corpus[split]]  # which stay together in a cross-validation
         self.most_pieces = most_pieces
         self.use(Tokenizer.fitted((sample.text for sample in corpus["train"]), vocabulary_size))
 
@@ -52,6 +53,10 @@ class StandardLibrary(BaseDataset):
         pieces, targets = zip(*samples, strict=True)
         padded = pad_sequence(list(pieces), batch_first=True, padding_value=PADDING)
         return Padded(padded, padded != PADDING), torch.stack(targets)
+
+    def decode(self, inputs: Padded) -> list[str]:
+        """The pieces of each text, for `python -m data_loader`."""
+        return [self.tokenizer.decode(pieces) for pieces in inputs.pieces.tolist()]
 
 
 class LengthBuckets(Sampler[list[int]]):

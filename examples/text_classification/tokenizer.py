@@ -31,6 +31,9 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         return [number for word in words_of(text) for number in self._numbers_of(word)]
 
+    def decode(self, numbers: Iterable[int]) -> str:
+        return " ".join(self.pieces[number - 1] for number in numbers if number != PADDING)
+
     def _numbers_of(self, word: str) -> list[int]:
         if word not in self._known:
             numbers, start = [], 0
