@@ -4,10 +4,17 @@ import re
 import signal
 import time
 from functools import partial
+from itertools import takewhile
 
 import pytest
 from conftest import ROOT, Project, assert_same, load, metrics_of
-from ranks import run_dir_with, start_torchrun, torchrun
+from ranks import ranks_of, run_dir_with, start_torchrun, stop, torchrun
+
+from data_loader.datasets import Digits
+from data_loader.loaders import make_batches
+from utils.config.loading import load_config
+from utils.config.plan import make_plan
+from utils.errors import ConfigError
 
 SCRIPT = str(ROOT / "tests" / "faulty_train.py")
 SIGNALS = "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1"
@@ -98,14 +105,13 @@ def test_a_rank_that_is_killed_is_started_again_and_ends_the_same(project, confi
 
 def test_a_rank_that_hangs_is_named(project, config):
     settings = {"type": "ddp", "args": {"timeout_minutes": 0.1}}
-    done = torchrun(
-        "-c", config(trainer={"args": {"fault": "hang"}}, parallel=settings), script=SCRIPT,
-        agent=("--standalone", "--shutdown-timeout=2"),
-    )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == 1
+    agent = start_torchrun("-c", config(trainer={"args": {"fault": "hang"}}, parallel=settings), script=SCRIPT)
     message = "error: rank 1 of 2 has not answered for 0.1 minutes (parallel.args.timeout_minutes): it hangs."
-    assert message in said and "[rank0]: Traceback" not in said
+    said = list(takewhile(lambda line: message not in line, agent.stdout))
+    hanging = ranks_of(agent)[-1]
+    assert agent.poll() is None, "".join(said)
+    stop(hanging, signal.SIGKILL)  # as torchrun would, half a minute later
+    assert "[rank0]: Traceback" not in "".join(said) + agent.communicate(timeout=60)[0] and agent.returncode == 1
 
 
 def test_a_rank_without_a_batch_ends_the_run_and_says_why(project, config):
@@ -149,17 +155,30 @@ def test_a_wrong_config_is_told_once(project):
     [
         (["--overfit", "2"], "argument --overfit: is for one process. Start it without torchrun"),
         (["-d", "mps"], "error: -d mps: is for one process; this run has several."),
-        (
-            ["--set", "data_loader.sampler=DistributedSampler"],
-            "data_loader.sampler: each process has its part already. Leave DistributedSampler out.",
-        ),
-        (["--bs", "1"], "data_loader.batch_size: 1 samples cannot be shared among 2 processes."),
     ],
 )
 def test_what_several_processes_cannot_do(project, arguments, message):
     done = torchrun("-c", project.write_config(), *arguments)
     assert done.returncode != 0 and message in done.stderr
     assert project.run_dirs() == []
+
+
+@pytest.mark.parametrize(
+    ("loader", "message"),
+    [
+        (
+            {"batch_size": 64, "sampler": "DistributedSampler"},
+            "data_loader.sampler: each process has its part already. Leave DistributedSampler out.",
+        ),
+        ({"batch_size": 1}, "data_loader.batch_size: 1 samples cannot be shared among 2 processes."),
+    ],
+)
+def test_loaders_that_several_processes_cannot_have(project, monkeypatch, loader, message):
+    plan = make_plan(load_config(project.write_config(data_loader=loader)))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_batches(Digits("train"), "train", 0, plan.loader_options)
 
 
 def test_two_agents_make_one_run(project, config):
