@@ -22,6 +22,7 @@ from examples.gan import compare as gan
 from examples.language_model.data import decoded, encoded, texts
 from examples.language_model.ngram import NGram
 from examples.packages import needed
+from examples.pages import markdown_table
 from examples.tabular.compare import measured, rivals
 from examples.tabular.data import Diabetes
 from examples.text_classification.reference import scores
@@ -30,7 +31,7 @@ from utils.errors import exit_code_of
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "README.md"
-HEAD = "| task | lines of its trainer | seconds | on the test set | reached | reference | by |\n" + "|---" * 7 + "|"
+HEAD = ["task", "lines of its trainer", "seconds", "on the test set", "reached", "reference", "by"]
 
 
 class Task(NamedTuple):
@@ -97,14 +98,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args(argv)
     needed("sklearn")  # asked for now, and not after the first runs
-    lines = [HEAD]
+    rows = []
     for name in TASKS:
-        lines.append(row(name))
-        print(lines[-1], flush=True)
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), "\n".join(lines)), encoding="utf-8")
+        rows.append(row(name))
+        print(*rows[-1], sep="  ", flush=True)
+    page = with_table(PAGE.read_text(encoding="utf-8"), markdown_table(HEAD, rows))
+    PAGE.write_text(page, encoding="utf-8")
 
 
-def row(name: str, settings: Iterable[str] = ()) -> str:
+def row(name: str, settings: Iterable[str] = ()) -> list[str]:
     """Train, score, and compute the reference. `settings`: of the run, as behind `--set`."""
     task = TASKS[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -112,8 +114,9 @@ def row(name: str, settings: Iterable[str] = ()) -> str:
         run_dir = trained(config_of(name), Path(folder), settings)
         seconds = time.perf_counter() - start
         reached = scored(run_dir)[task.metric]
-    cells = [f"[{name}]({name}/README.md)", trainer_lines(name), f"{seconds:.0f}", task.shown]
-    return f"| {' | '.join(cells)} | {reached:#.3g} | {task.reference():#.3g} | {task.rival} |"
+    link = f"[{name}]({name}/README.md)"
+    figures = [f"{reached:#.3g}", f"{task.reference():#.3g}"]
+    return [link, trainer_lines(name), f"{seconds:.0f}", task.shown, *figures, task.rival]
 
 
 def trainer_lines(name: str) -> str:

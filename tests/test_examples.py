@@ -36,7 +36,7 @@ def test_every_example_is_in_the_table_with_the_lines_of_its_trainer():
 
 @pytest.mark.parametrize("name", ["streaming", "tabular", "from_scratch"])
 def test_a_row_has_what_test_py_says_and_the_reference_that_the_page_has(name):
-    cells = [cell.strip() for cell in table.row(name, ["trainer.epochs=1"]).strip("|").split("|")]
+    cells = table.row(name, ["trainer.epochs=1"])
     on_the_page = [
         cell.strip() for cell in re.search(rf"^\| \[{name}\].*", PAGE, re.MULTILINE)[0].strip("|").split("|")
     ]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from examples.from_scratch.data import NEIGHBOURS, MiddlePixels
-from examples.packages import needed
+from examples.pages import epochs_of, picture
 from utils.errors import UserError, exit_code_of
 from utils.run_checkpoints import open_checkpoint
 
@@ -64,22 +64,15 @@ def weights_in(model: dict[str, Tensor], file: Path) -> Tensor:
 
 def draw(run_dirs: Sequence[Path], least: float, path: Path) -> None:
     """The loss of each epoch above the least possible one."""
-    needed("matplotlib").use("Agg")
-    pyplot = needed("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(figsize=(5, 3))
-    for run_dir in run_dirs:
-        lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-        momentum = json.loads((run_dir / "config.json").read_text())["optimizer"]["args"].get("momentum", 0)
-        above = [max(line["loss"] - least, ROUNDING) for line in lines]
-        axes.semilogy(range(1, 1 + len(above)), above, label=f"momentum {momentum}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss above the least possible")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    pyplot.close(figure)
+    with picture(path, size=(5, 3)) as axes:
+        for run_dir in run_dirs:
+            momentum = json.loads((run_dir / "config.json").read_text())["optimizer"]["args"].get("momentum", 0)
+            above = [max(values["loss"] - least, ROUNDING) for values in epochs_of(run_dir)]
+            axes.semilogy(range(1, 1 + len(above)), above, label=f"momentum {momentum}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="epoch", ylabel="loss above the least possible")
+        axes.legend()
+        axes.grid(alpha=0.3)
 
 
 if __name__ == "__main__":

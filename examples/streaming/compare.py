@@ -7,11 +7,12 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from tempfile import TemporaryDirectory
 
 from examples.commands import scored, trained
 from examples.packages import needed
+from examples.pages import markdown_table, mean_and_spread, picture
 from examples.streaming.imbalanced import ThinnedDigits
 from utils.errors import exit_code_of
 
@@ -29,10 +30,11 @@ Recalls = list[float]  # by class
 def main() -> None:
     needed("matplotlib")  # asked for now, and not after all the runs
     found = {choice: [recalls([setting, f"seed={seed}"]) for seed in SEEDS] for choice, setting in CHOICES.items()}
-    print(f"| drawn by | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+    rows = []
     for choice, runs in found.items():
         means = [[mean(run[target] for target in targets) for run in runs] for targets in COLUMNS.values()]
-        print(f"| {choice} | {' | '.join(f'{mean(each):.3f} ± {stdev(each):.3f}' for each in means)} |")
+        rows.append([choice, *map(mean_and_spread, means)])
+    print(markdown_table(["drawn by", *COLUMNS], rows))
     draw(found, HERE / "recall.png")
 
 
@@ -52,14 +54,13 @@ def _recall_of(classes: list[int] | None, name: str) -> dict[str, object]:
 
 def draw(found: dict[str, list[Recalls]], path: Path) -> None:
     counts = ThinnedDigits("train").targets.bincount().tolist()
-    figure, axes = needed("matplotlib.pyplot").subplots(figsize=(6, 3.2), layout="constrained")
-    for choice, runs in found.items():
-        axes.plot([mean(run[target] for run in runs) for target in range(10)], "o-", label=choice.replace("`", ""))
-    axes.set_xticks(range(10), [f"{target}\n{count}" for target, count in enumerate(counts)])
-    axes.set(xlabel="digit, and its training samples", ylabel="recall, mean of 10 runs", ylim=(0, 1.02))
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=100)
+    with picture(path, size=(6, 3.2)) as axes:
+        for choice, runs in found.items():
+            axes.plot([mean(run[target] for run in runs) for target in range(10)], "o-", label=choice.replace("`", ""))
+        axes.set_xticks(range(10), [f"{target}\n{count}" for target, count in enumerate(counts)])
+        axes.set(xlabel="digit, and its training samples", ylabel="recall, mean of 10 runs", ylim=(0, 1.02))
+        axes.legend()
+        axes.grid(alpha=0.3)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from examples.commands import scored, trained
 from examples.packages import needed
+from examples.pages import markdown_table, mean_and_spread, picture
 from examples.tabular.data import BreastCancer, Diabetes, Table
 from utils.errors import exit_code_of
 
@@ -107,35 +108,23 @@ def measured(predict: Predict, rows: Any, targets: Any) -> dict[str, float]:
 def as_markdown(scores: Scores) -> str:
     """Mean and standard deviation over the splits."""
     names = list(next(iter(scores.values())))
-    lines = [f"| | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
-    for way, by_name in scores.items():
-        cells = [f"{mean(values):#.3g} ± {spread(values):#.2g}" for values in by_name.values()]
-        lines.append(f"| {way} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> float:
-    return stdev(values) if len(values) > 1 else 0.0
+    rows = [[way, *(mean_and_spread(each, "#.3g", "#.2g") for each in found.values())] for way, found in scores.items()]
+    return markdown_table(["", *names], rows)
 
 
 def draw(scores: dict[str, Scores], path: Path) -> None:
     """A panel for each table, with the last of its metrics: a line for each split, a mark at the means."""
-    needed("matplotlib").use("Agg")
-    pyplot = needed("matplotlib.pyplot")
-    figure, panels = pyplot.subplots(1, len(scores), figsize=(7.5, 3))
-    for axes, (task, by_way) in zip(panels, scores.items(), strict=True):
-        name = list(next(iter(by_way.values())))[-1]
-        columns = [by_name[name] for by_name in by_way.values()]
-        places = range(len(columns))
-        for values in zip(*columns, strict=True):
-            axes.plot(places, values, "o-", color="tab:blue", alpha=0.35)
-        axes.plot(places, [mean(values) for values in columns], "_", color="black", markersize=30)
-        axes.set_xticks(places, [way.replace(" ", "\n") for way in by_way])
-        axes.margins(x=0.2)
-        axes.set_title(f"{task}: {name}", fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    pyplot.close(figure)
+    with picture(path, size=(7.5, 3), columns=len(scores)) as panels:
+        for axes, (task, by_way) in zip(panels, scores.items(), strict=True):
+            name = list(next(iter(by_way.values())))[-1]
+            columns = [by_name[name] for by_name in by_way.values()]
+            places = range(len(columns))
+            for values in zip(*columns, strict=True):
+                axes.plot(places, values, "o-", color="tab:blue", alpha=0.35)
+            axes.plot(places, [mean(values) for values in columns], "_", color="black", markersize=30)
+            axes.set_xticks(places, [way.replace(" ", "\n") for way in by_way])
+            axes.margins(x=0.2)
+            axes.set_title(f"{task}: {name}", fontsize=10)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 
 from examples.commands import scored, trained
 from examples.packages import needed
+from examples.pages import markdown_table, mean_and_deviation, mean_and_spread, picture
 from utils.errors import exit_code_of
 
 HERE = Path(__file__).resolve().parent
@@ -68,37 +68,24 @@ def add_seed(accuracies: Accuracies, seed: int, epochs: int, folder: Path) -> No
 def table(accuracies: Accuracies) -> str:
     """Mean and standard deviation over the seeds, as Markdown."""
     labels = list(next(iter(accuracies.values())))
-    lines = [f"| labels a class | {' | '.join(map(str, labels))} |", "|---" * (1 + len(labels)) + "|"]
-    for way, by_labels in accuracies.items():
-        cells = [f"{mean(found):.3f} ± {spread(found):.3f}" for found in by_labels.values()]
-        lines.append(f"| {way} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> float:
-    return stdev(values) if len(values) > 1 else 0.0
+    rows = [[way, *map(mean_and_spread, by_labels.values())] for way, by_labels in accuracies.items()]
+    return markdown_table(["labels a class", *map(str, labels)], rows)
 
 
 def draw(accuracies: Accuracies, path: Path) -> None:
     """A line for each way, with the standard deviation as bars."""
-    needed("matplotlib").use("Agg")
-    pyplot = needed("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(figsize=(5.5, 3.6))
-    for number, (way, by_labels) in enumerate(accuracies.items()):
-        places = [labels * 1.03**number for labels in by_labels]  # beside each other, so that all bars can be seen
-        means = [mean(found) for found in by_labels.values()]
-        axes.errorbar(places, means, [spread(found) for found in by_labels.values()], marker="o", capsize=3, label=way)
     labels = list(next(iter(accuracies.values())))
-    axes.set_xscale("log")
-    axes.set_xticks(labels, map(str, labels), minor=False)
-    axes.minorticks_off()
-    axes.set_xlabel("labels a class")
-    axes.set_ylabel("test accuracy, digits 5 to 9")
-    axes.legend(loc="lower right", fontsize=8)
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    pyplot.close(figure)
+    with picture(path, size=(5.5, 3.6)) as axes:
+        for number, (way, by_labels) in enumerate(accuracies.items()):
+            places = [count * 1.03**number for count in by_labels]  # beside each other, so that all bars can be seen
+            means, spreads = zip(*map(mean_and_deviation, by_labels.values()), strict=True)
+            axes.errorbar(places, means, spreads, marker="o", capsize=3, label=way)
+        axes.set_xscale("log")
+        axes.set_xticks(labels, map(str, labels), minor=False)
+        axes.minorticks_off()
+        axes.set(xlabel="labels a class", ylabel="test accuracy, digits 5 to 9")
+        axes.legend(loc="lower right", fontsize=8)
+        axes.grid(alpha=0.3)
 
 
 if __name__ == "__main__":
