@@ -58,7 +58,7 @@ class BaseTrainer(ABC):
 
     @abstractmethod
     def valid_step(self, batch: Any) -> StepResult:
-        """Score one batch. Modules are in eval mode; there are no gradients."""
+        """Score one batch. Modules are in eval mode; there are no gradients. Random numbers differ by epoch."""
 
     @abstractmethod
     def stateful(self) -> dict[str, Stateful]:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from base.base_trainer import BaseTrainer, StepResult
 from base.lr_schedule import LRSchedule
+from base.step_option import StepOption
 from base.tools.anomaly import explained_backward
 from logger.metrics import scalars_and_matrices
 from logger.tables import VALID
@@ -74,7 +75,14 @@ def _names_in_training(trainer: BaseTrainer) -> set[str]:
     stateful = trainer.stateful()
     before = deepcopy({name: part.state_dict() for name, part in stateful.items()})
     trainer.set_training(True)
+    options = [part for part in vars(trainer).values() if isinstance(part, StepOption) and part.is_on]
+    for option in options:
+        option.is_used = False
     names = _names_of(trainer, trainer.train_step, "train")
+    for option in options:
+        if not option.is_used:
+            where = f"trainer.args.{option.option}: train_step of {type(trainer).__name__}"
+            raise ConfigError(f"{where} does nothing with it. {option.remedy}; or leave it out.")
     for schedule in trainer.parts(LRSchedule).values() if trainer.step == 0 else ():
         schedule.try_out(trainer.run.options.epochs, _steps_per_epoch(trainer))
     for name, part in stateful.items():

@@ -12,9 +12,11 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.files import write_atomically
 
+MOST_COLUMNS = 1000  # of a table that is still one
+
 
 class Predictions:
-    """Stands among the metrics of a phase, and keeps what they are given: outputs (B) or (B, columns), targets (B)."""
+    """Stands among the metrics of a phase, and keeps what they are given: outputs and targets (B, ...)."""
 
     def __init__(self) -> None:
         self.reset()
@@ -24,9 +26,12 @@ class Predictions:
         self._targets: list[Tensor] = []
 
     def update(self, output: Any, target: Any) -> None:
-        is_table = isinstance(output, Tensor) and isinstance(target, Tensor) and output.dim() in (1, 2)
-        if not is_table or target.dim() not in (1, 2) or len(output) != len(target):
-            raise UserError("the model gives no number, or row of numbers, for each sample.")
+        if not all(isinstance(tensor, Tensor) and tensor.dim() for tensor in (output, target)) or len(output) != len(
+            target
+        ):
+            raise UserError("the metrics are given no tensors with an entry for each sample.")
+        if max(output[:1].numel(), target[:1].numel()) > MOST_COLUMNS:
+            raise UserError(f"the metrics are given more than {MOST_COLUMNS:,} numbers for each sample.")
         self._outputs.append(output.detach().cpu().reshape(len(output), -1))
         self._targets.append(target.detach().cpu().reshape(len(target), -1))
 

@@ -5,7 +5,6 @@ import logging
 import sys
 import threading
 import types
-from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -22,7 +21,7 @@ from torch.utils.tensorboard.summary import hparams  # noqa: E402
 
 from logger.pictures import matrix_picture  # noqa: E402
 from logger.tables import VALID, is_learned  # noqa: E402
-from logger.writers import Writer  # noqa: E402
+from logger.writers import Picture, Writer  # noqa: E402
 from utils.shards import own_part  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -61,8 +60,8 @@ class TensorBoardWriter(Writer):
     def matrix(self, tag: str, matrix: Tensor, step: int) -> None:
         self._writer.add_image(tag, matrix_picture(matrix), step)
 
-    def picture(self, tag: str, draw: Callable[[], Tensor], step: int) -> None:
-        self._writer.add_image(tag, draw(), step)
+    def picture(self, tag: str, picture: Picture, step: int) -> None:
+        self._writer.add_image(tag, picture() if callable(picture) else picture, step)
 
     def text(self, tag: str, text: str, step: int) -> None:
         self._writer.add_text(tag, indent(text, "    ", lambda line: True), step)  # as code, not markup

@@ -15,6 +15,7 @@ from utils.files import write_atomically
 from utils.paths import shown_path
 
 log = logging.getLogger(__name__)
+Picture = Tensor | Callable[[], Tensor]
 
 
 class Writer:
@@ -29,8 +30,9 @@ class Writer:
     def matrix(self, tag: str, matrix: Tensor, step: int) -> None:
         """A matrix (rows, columns), such as counts of outputs by target."""
 
-    def picture(self, tag: str, draw: Callable[[], Tensor], step: int) -> None:
-        """A picture; `draw` gives (3, height, width) uint8, and is called only where it is shown."""
+    def picture(self, tag: str, picture: Picture, step: int) -> None:
+        """(3, height, width), uint8 or from 0 to 1; or a function that draws it, which is called only where it is
+        shown."""
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Text as it is, such as a sample of what a model writes."""
@@ -59,8 +61,8 @@ class Writers:
     def matrix(self, tag: str, matrix: Tensor, step: int) -> None:
         self._each("matrix", tag, matrix, step)
 
-    def picture(self, tag: str, draw: Callable[[], Tensor], step: int) -> None:
-        self._each("picture", tag, draw, step)
+    def picture(self, tag: str, picture: Picture, step: int) -> None:
+        self._each("picture", tag, picture, step)
 
     def text(self, tag: str, text: str, step: int) -> None:
         self._each("text", tag, text, step)

@@ -6,7 +6,8 @@ import shutil
 
 import jsonschema
 import pytest
-from conftest import ROOT, run_python
+from conftest import ROOT, assert_same, load, metrics_of, run_python
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from utils.config.lookup import KINDS
 
@@ -134,6 +135,34 @@ def test_the_recipes_work_as_they_stand(copy):
         (metrics,) = (copy / "saved" / f"recipe{i}").glob("*/metrics.jsonl")
         assert len(metrics.read_text().splitlines()) == 2
     assert "val_MacroRecall" in next((copy / "saved" / "recipe3").glob("*/metrics.jsonl")).read_text()
+
+
+# ---- docs/trainer.md ----
+
+PAGE = (ROOT / "docs" / "trainer.md").read_text(encoding="utf-8")
+
+
+def test_the_trainer_of_the_page_runs_and_goes_on_as_if_it_had_not_stopped(copy):
+    files = dict(re.findall(r"^`(examples/denoising/\S+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
+    assert len(files) == 3 and len(files["examples/denoising/trainer.py"].splitlines()) < 60
+    for name, text in files.items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text(text)
+    (copy / "examples" / "__init__.py").touch()
+    check, train = re.search(r"```sh\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()
+    drive(copy, [check])
+    assert not (copy / "saved").exists()
+    drive(copy, [f"{train} --set trainer.epochs=3", f"{train} --set trainer.epochs=1 name=digits_lenet"])
+    drive(copy, ["python train.py -r RUN --set trainer.epochs=3", "python test.py -r RUN --predictions scores.csv"])
+    runs = [next((copy / "saved" / name).iterdir()) for name in ("digits_denoising", "digits_lenet")]
+    lines = [metrics_of(run) for run in runs]
+    assert lines[0] == lines[1] and len(lines[0]) == 3
+    assert_same(load(runs[0] / "last.pth")["model"], load(runs[1] / "last.pth")["model"])
+    assert {"loss", "error", "class_loss", "accuracy", "val_error", "val_class_loss"} <= set(lines[0][0])
+    assert lines[0][-1]["val_error"] < lines[0][0]["val_error"]
+    assert (copy / "scores.csv").read_text().count("\n") == 1 + 359
+    events = EventAccumulator(str(runs[0])).Reload()
+    assert [event.step for event in events.Images("restored")] == [20, 40, 60]
 
 
 def test_the_folder_tree_is_true():

@@ -16,7 +16,8 @@ import trainer.trainer
 from base.base_trainer import StepResult
 from data_loader.datasets import Digits
 from data_loader.folds import fold_numbers, make_datasets
-from utils.errors import ConfigError
+from logger.predictions import Predictions
+from utils.errors import ConfigError, UserError
 
 POOL = 1259 + 179
 
@@ -247,6 +248,30 @@ def test_predictions_of_the_test_set(project):
     targets = torch.tensor([int(row["target"]) for row in found])
     assert nn.functional.nll_loss(outputs, targets).item() == pytest.approx(scores["loss"], rel=1e-4)
     assert [int(row["sample"]) for row in found] == list(range(359)) and "predictions" not in scores
+
+
+def test_outputs_of_any_shape_are_rows_while_they_are_short(tmp_path):
+    kept, images = Predictions(), torch.arange(24.0).view(3, 2, 2, 2)
+    kept.update(images, images[:, 0])
+    kept.write(tmp_path / "rows.csv")
+    (first, *_) = found = rows_of(tmp_path / "rows.csv")
+    assert len(found) == 3 and list(first) == [
+        "sample",
+        *(f"target_{i}" for i in range(4)),
+        *(f"output_{i}" for i in range(8)),
+    ]
+    assert [float(found[1][f"output_{i}"]) for i in range(8)] == list(range(8, 16))
+    with pytest.raises(UserError, match="more than 1,000 numbers for each sample"):
+        kept.update(torch.zeros(2, 1001), torch.zeros(2))
+
+
+def test_many_runs_of_a_name_are_passed_by_in_one_line(project, caplog):
+    for seed in (0, 1, 2):
+        project.train(seed=seed, trainer={"epochs": 1})
+    caplog.clear()
+    project.train("-r", "auto", seed=3, trainer={"epochs": 1})
+    (line,) = [record.getMessage() for record in caplog.records if "left alone" in record.getMessage()]
+    assert line.startswith("3 runs in ") and line.endswith(" have another config (seed) and are left alone.")
 
 
 class Silent(trainer.trainer.Trainer):

@@ -1,5 +1,7 @@
 """What a step can do besides: each against the plain step on the same batches."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from conftest import assert_same, load, metrics_of, state_of
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 import model.model
 import train as train_script
 import trainer.trainer
+from base.base_trainer import StepResult
 from data_loader.datasets import Digits
 from utils.batch import split
 
@@ -208,6 +211,34 @@ def test_what_only_saves_memory_or_time_may_change_when_a_run_goes_on(project):
 )
 def test_what_cannot_be_is_refused(project, args, message):
     assert message in project.refused_config(trainer={"args": args})
+
+
+class Bare(trainer.trainer.Trainer):
+    """Its step does nothing that an option asks for, or one thing of all."""
+
+    does = None
+
+    def train_step(self, batch):
+        inputs, targets = batch
+        self.optimizer.zero_grad()
+        with self.precision.autocast() if self.does == "amp" else nullcontext():
+            loss = self.loss_fn(self.forward(inputs), targets)
+        loss.backward()
+        self.optimizer.step()
+        if self.does == "ema_decay":
+            self.ema.update()
+        return StepResult({"loss": loss}, len(targets))
+
+
+@pytest.mark.parametrize("option", [{"ema_decay": 0.9}, {"micro_batch_size": 8}, {"amp": "bf16"}])
+def test_an_option_that_the_step_ignores_is_refused(project, write_into, monkeypatch, option):
+    write_into(trainer.trainer, Bare)
+    ((name, _),) = option.items()
+    message = project.refused_config(trainer={"type": "Bare", "args": option})
+    assert message.startswith(f"error: trainer.args.{name}: train_step of Bare does nothing with it. ")
+    monkeypatch.setattr(Bare, "does", name)
+    if name != "micro_batch_size":
+        project.train(trainer={"type": "Bare", "args": option, "epochs": 1})
 
 
 class Heavy(model.model.LeNet):

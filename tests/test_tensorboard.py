@@ -59,6 +59,16 @@ def test_the_picture_of_an_epoch_shows_the_model_of_that_epoch():
     assert torch.equal(seen[0], prediction_grid(inputs, torch.tensor([1]), targets))
 
 
+def test_a_picture_is_given_or_drawn(tmp_path):
+    writer, picture = TensorBoardWriter(tmp_path, {}), torch.zeros(3, 4, 5)
+    picture[0] = 1.0
+    writer.picture("given", picture, 1)
+    writer.picture("drawn", lambda: (255 * picture).byte(), 1)
+    writer.close({})
+    first, second = (events_of(tmp_path).Images(tag)[0] for tag in ("given", "drawn"))
+    assert (first.width, first.height) == (5, 4) and first.encoded_image_string == second.encoded_image_string
+
+
 def test_custom_scalars_draw_each_pair_in_one_chart(project):
     from tensorboard.plugins.custom_scalar import layout_pb2
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from base.memory import is_out_of_memory
 from base.run import Run
+from base.step_option import StepOption
 from utils import distributed
 from utils.batch import batch_size, split
 from utils.seed import rng_state, set_rng_state
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 MicroBatchSize = int | Literal["auto"] | None
 
 
-class MicroBatches:
+class MicroBatches(StepOption):
     """Calling it with a batch gives its parts of at most `size` samples. The sum of their mean losses, each `weighted`,
     is the mean loss of the batch, and so are the gradients. Several processes exchange gradients once, after the last
     part; where they have unequal shares of a batch, those weigh, too.
@@ -30,12 +31,15 @@ class MicroBatches:
     `size`: None for the whole batch; "auto" begins with that, and halves it where memory does not suffice.
     """
 
+    option = "micro_batch_size"
+    remedy = "Compute a batch by its parts: for inputs, targets in self.micro_batches(batch)"
+
     def __init__(self, size: MicroBatchSize, run: Run, model: nn.Module, forward: nn.Module):
         if size is not None and size != "auto" and size < 1:
             raise ValueError(f"micro_batch_size is {size}, not a number of samples")
         if size == "auto" and distributed.steps_are_joint():
             raise ValueError('micro_batch_size: "auto" does not go with parallel fsdp. Write a number, or use ddp')
-        self.is_auto = size == "auto"
+        self.is_on, self.is_auto = size is not None, size == "auto"
         self.size = None if size == "auto" else size
         self._run, self._model, self._forward = run, model, forward
         self.is_complete = False
@@ -46,6 +50,7 @@ class MicroBatches:
         return loss if self._weight == 1.0 else loss * self._weight
 
     def __call__(self, batch: Any) -> Iterator[Any]:
+        self.is_used = True
         self._weight = self._run.batches["train"].weight
         if self.size is None and not self.is_auto:
             yield batch

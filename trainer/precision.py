@@ -7,22 +7,29 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler, autocast
 
+from base.step_option import StepOption
+
 Amp = Literal["off", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Precision:
+class Precision(StepOption):
     """`autocast` around forward and loss; `scaler` around backward and step: with "fp16" alone it does something.
 
     "bf16" has the range of float32 and needs no scaling; "fp16" is for GPUs that are slow in bfloat16.
     """
 
+    option = "amp"
+    remedy = "Enclose forward and loss: with self.precision.autocast(), and scale the loss by self.scaler"
+
     def __init__(self, amp: Amp, device: torch.device):
+        self.is_on = amp != "off"
         self._dtype = _DTYPES.get(amp)
         self._device_type = device.type
         self.scaler = GradScaler(device.type, enabled=amp == "fp16")
 
     def autocast(self) -> AbstractContextManager[None]:
+        self.is_used = True
         return autocast(self._device_type, self._dtype) if self._dtype is not None else nullcontext()
 
     def reported(self, grad_norm: Tensor) -> dict[str, Tensor]:

@@ -86,6 +86,20 @@ def _on_every_rank(find: Callable[[], Found]) -> Found:
 def _run_of(plan: Plan, lock: RunLock, own_job: str | None = None) -> Found:
     """Of the runs that this plan could go on with, the newest unfinished one; else the newest; else none. With a job,
     only those that this one has started itself."""
+    others: dict[Path, list[str]] = {}
+    try:
+        return _newest_of(plan, lock, own_job, others)
+    finally:
+        keys = ", ".join(dict.fromkeys(key for changed in others.values() for key in changed))
+        if len(others) > 1:
+            where = shown_path(next(iter(others)).parent)
+            log.info("%d runs in %s have another config (%s) and are left alone.", len(others), where, keys)
+        elif others:
+            log.info("%s has another config (%s) and is left alone.", shown_path(*others), keys)
+
+
+def _newest_of(plan: Plan, lock: RunLock, own_job: str | None, others: dict[Path, list[str]]) -> Found:
+    """`others`: is given the runs that are passed by, and what of their config differs."""
     finished: Found = None, None
     for run_dir in _runs_of(plan):
         if own_job is not None and last_job(run_dir) != own_job:
@@ -98,7 +112,7 @@ def _run_of(plan: Plan, lock: RunLock, own_job: str | None = None) -> Found:
             log.warning("%s It is passed over.", error)
             continue
         if changed:
-            log.info("%s has another config (%s) and is left alone.", shown_path(run_dir), ", ".join(changed))
+            others[run_dir] = changed
             continue
         lock.take(run_dir)
         file, checkpoint = open_checkpoint(run_dir)

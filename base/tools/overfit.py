@@ -111,5 +111,5 @@ def _advice(trainer: BaseTrainer) -> str:
 - the learning rate ({rates}), and max_grad_norm;
 - train_step: zero_grad, backward and step, in this order, and an optimizer that has the model's parameters;
 - the data: labels that do not belong to the inputs, or equal inputs with different labels;
-- the loss: softmax applied twice, or a floor above zero (label smoothing, a penalty).
+- the loss: softmax applied twice, or a floor above zero (label smoothing, a penalty, noise that the step draws).
 `python train.py -c CONFIG --check` names some of these."""

@@ -245,8 +245,12 @@ def _look_up_dotted(kind: Kind, name: str) -> Callable[..., Any]:
         raise ConfigError(f"{name!r} is not a dotted name.")
     is_module = path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
     top = PROJECT_ROOT / module_name.split(".")[0]  # runs and data are no packages: their files are never imported
-    if not is_module or (top.is_dir() and not (top / "__init__.py").is_file()):
+    if not is_module:
         raise ConfigError(f"{name!r}: the project has no module {module_name}. A dotted name starts at its root.")
+    if top.is_dir() and not (top / "__init__.py").is_file():
+        raise ConfigError(
+            f"{name!r}: {top.name}/ is no package. If it is code of yours, put an empty __init__.py there."
+        )
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
