@@ -1,5 +1,6 @@
 """The commands of the project for scripts that compare runs: what `python train.py` and `python test.py` do."""
 
+import argparse
 import io
 import json
 from collections.abc import Iterable
@@ -21,6 +22,21 @@ def trained(config: str, folder: Path, settings: Iterable[str] = (), init_from: 
         train.main(["-c", config, *options, "--set", *own])
     (run_dir,) = folder.glob("*/*")
     return run_dir
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Of a script's arguments; its docstring is the help as it stands."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def png(text: str) -> Path:
+    """An argument that is a picture to be written: looked at before the work, and not after it."""
+    path = Path(text)
+    if path.suffix != ".png" or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}. Write a file that ends with .png, in a folder that is there."
+        )
+    return path
 
 
 def scored(run_dir: Path) -> dict[str, float]:

@@ -26,16 +26,19 @@ def mean_and_spread(values: Sequence[float], form: str = ".3f", deviation_form: 
     return f"{average:{form}} ± {deviation:{deviation_form}}"
 
 
-def epochs_of(run_dir: Path) -> list[dict[str, Any]]:
-    """The values of each epoch of a run.
+def epochs_of(run_dir: Path, name: str = "loss") -> list[dict[str, Any]]:
+    """The values of each epoch of a run, one of this name among them.
 
     Raises:
-        UserError: that is no run directory.
+        UserError: that is no run directory, or one of another task.
     """
     try:
-        return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     except OSError as error:
         raise UserError(f"{run_dir}: no run directory, such as saved/NAME/RUN_ID: {error}.") from error
+    if not epochs or name not in epochs[0]:
+        raise UserError(f"{run_dir}: has no epoch with a value named {name!r}: is it a run of this example?")
+    return epochs
 
 
 @contextmanager

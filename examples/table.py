@@ -1,9 +1,8 @@
-"""Every example, trained and scored beside its reference: the table of README.md, in this folder.
+"""Train and score every example, beside its reference; the table is written into examples/README.md.
 
 python -m examples.table
 """
 
-import argparse
 import re
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from data_loader.datasets import Digits
-from examples.commands import scored, trained
+from examples.commands import parser, scored, trained
 from examples.from_scratch.data import MiddlePixels
 from examples.from_scratch.reference import error_of, least_squares
 from examples.gan import compare as gan
@@ -95,8 +94,7 @@ TASKS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args(argv)
+    parser(__doc__).parse_args(argv)
     needed("sklearn")  # asked for now, and not after the first runs
     rows = []
     for name in TASKS:

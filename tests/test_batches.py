@@ -267,12 +267,12 @@ def test_torchs_own_data_sets(dataset):
         ({"batch_size": 20, "drop_last": True}, "data_loader: 10 training samples give no batch of 20."),
         (
             {"batch_size": 4, "num_workers": 0, "prefetch_factor": 2},
-            "data_loader: prefetch_factor option could only be specified",
+            "prefetch_factor: found 2, but there are no workers. Leave it out.",
         ),
         ({"batch_size": 4, "sampler": 3}, "sampler: found 3."),
         (
             {"batch_size": 4, "num_workers": 0, "timeout": 10},
-            "timeout: found 10, but no workers to wait for. Leave it out.",
+            "timeout: found 10, but there are no workers. Leave it out.",
         ),
         ({"batch_size": 4, "prefetch_factor": "2"}, "prefetch_factor: found '2'. Write a whole number"),
         ({"batch_size": 4, "shuffle": True, "sampler": len}, "sampler: excludes shuffle. Leave one out."),

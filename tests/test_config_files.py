@@ -37,6 +37,12 @@ def test_a_file_that_is_not_there(project):
     assert message.startswith("error: nowhere.json: no such config file. Working directory: ")
 
 
+def test_a_folder_is_told_with_what_is_in_it(project):
+    project.write_config()
+    message = project.refused("-c", project.folder)
+    assert "is a folder, not a config file. In it: " in message and "config.json" in message
+
+
 def test_bytes_that_are_no_text(project):
     path = project.folder / "bytes.json"
     path.write_bytes(b"\xff\xfe\x00")

@@ -26,6 +26,13 @@ def test_a_device_asked_for_by_name_must_be_there(project, option, message):
 @pytest.mark.skipif(
     torch.cuda.is_available() or torch.backends.mps.is_available(), reason="needs a machine with a CPU alone"
 )
+def test_a_class_that_fsdp_cannot_find_is_told_on_one_process_too(project):
+    parallel = {"type": "fsdp", "args": {"modules": ["Lineer"]}}
+    message = project.refused_config(parallel=parallel)
+    assert "parallel.args.modules: the model has no module of class Lineer. Choices: Conv2d, " in message
+    project.train(parallel=parallel | {"args": {"modules": ["Linear"]}}, trainer={"epochs": 1})
+
+
 def test_fewer_gpus_than_asked_for_is_one_line(caplog):
     assert select_devices(n_gpu=2).main.type == "cpu"
     assert caplog.messages == ["n_gpu: 2 asked for, 0 found: training on the CPU."]

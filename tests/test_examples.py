@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib import import_module
 from itertools import product
 
 import pytest
@@ -86,3 +87,29 @@ def test_folds_and_seeds(project, name):
 def test_a_stream_cannot_be_cut_into_folds(project):
     message = project.refused("-c", config_of("streaming"), "--folds", 2)
     assert "--folds" in message or "dataset" in message
+
+
+# ---- their scripts ----
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("gan.compare", ["RUN", "x.png"], "model_best.pth: is of another model than this example's."),
+        ("gan.compare", ["RUN", "x.gif"], "found 'x.gif'. Write a file that ends with .png"),
+        ("language_model.plot", ["RUN", "x.png"], "has no epoch with a value named 'bits_per_character'"),
+        ("language_model.plot", ["RUN", "none/x.png"], "found 'none/x.png'. Write a file that ends with .png"),
+        ("text_classification.plot", ["RUN"], "has no epoch with a value named 'macro_f1'"),
+        ("text_classification.plot", ["nowhere"], "nowhere: no run directory, such as saved/NAME/RUN_ID"),
+        ("from_scratch.reference", ["RUN"], "is of another model than this example's."),
+        ("streaming.make_shards", ["RUN"], "is there already. Nothing was changed."),
+        ("streaming.make_shards", [], "the following arguments are required: FOLDER"),
+        *((name, ["x"], "unrecognized arguments: x") for name in ("streaming.compare", "text_classification.padding")),
+        *((name, ["x"], "unrecognized arguments: x") for name in ("text_classification.reference", "table")),
+    ],
+)
+def test_what_a_script_cannot_use_is_one_message_before_its_work(project, module, arguments, message):
+    script = import_module(f"examples.{module}")
+    run = project.train(trainer={"epochs": 1, "monitor": "min val_loss"}) if "RUN" in arguments else None
+    said = project.refused(*(run if argument == "RUN" else argument for argument in arguments), script=script)
+    assert message in said

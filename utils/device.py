@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class Devices:
 
     def share(self, module: nn.Module) -> nn.Module:
         """The module on the main device, or this process's part of it: before an optimizer learns of its parameters."""
+        self.parallel.check(module)
         return self.parallel.share(module, self.main) if world_size() > 1 else module.to(self.main)
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -66,8 +67,10 @@ def select_devices(n_gpu: int, option: str | None = None, parallel: Parallel | N
     if world_size() > 1:
         set_up(parallel.timeout_minutes, parallel.steps_are_joint)
         return Devices(_device_of_rank(n_gpu, option), parallel=parallel)
-    if option is not None:
-        return _named_devices(option)
+    return replace(_named_devices(option) if option is not None else _found_devices(n_gpu), parallel=parallel)
+
+
+def _found_devices(n_gpu: int) -> Devices:
     found = torch.cuda.device_count()
     if n_gpu == 0:
         return Devices(torch.device("cpu"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from utils.config.schemas import misfit, option, schemas_of_options
-from utils.errors import ConfigError
+from utils.errors import ConfigError, shown
 from utils.run_dir import check_name
 
 Patterns = str | list[str]
@@ -208,10 +208,10 @@ class LoaderOptions(_Checked):
     )
     pin_memory: bool | None = option("null: where the run uses a GPU", None)
     prefetch_factor: int | None = option(
-        "batches that a worker loads ahead; null for torch's 2", None, minimum=1, maximum=1024
+        "batches that a worker loads ahead; null for torch's 2. For workers alone", None, minimum=1, maximum=1024
     )
     persistent_workers: bool | None = option(
-        "whether workers live on from epoch to epoch; null: yes, but for an iterable data set", None
+        "whether workers live on from epoch to epoch; null: yes, but for an iterable data set. For workers alone", None
     )
     timeout: float | None = option(
         "seconds to wait for a batch from workers; null for ten minutes, 0 for ever", None, minimum=0
@@ -224,8 +224,10 @@ class LoaderOptions(_Checked):
         chosen = [name for name in ("shuffle", "sampler", "batch_sampler") if getattr(self, name)]
         chosen += ["drop_last"] if self.drop_last and self.batch_sampler else []
         mistakes = [f"{chosen[-1]}: excludes {', '.join(chosen[:-1])}. Leave one out."] if len(chosen) > 1 else []
-        if self.timeout and self.num_workers == 0:
-            mistakes.append(f"timeout: found {self.timeout}, but no workers to wait for. Leave it out.")
+        if self.num_workers == 0:
+            for name in ("timeout", "prefetch_factor", "persistent_workers"):
+                if value := getattr(self, name):
+                    mistakes.append(f"{name}: found {shown(value)}, but there are no workers. Leave it out.")
         return mistakes
 
 

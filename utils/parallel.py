@@ -19,6 +19,9 @@ class Parallel:
     timeout_minutes: float
     steps_are_joint: ClassVar[bool] = False  # whether a step takes all processes, an evaluation's, too
 
+    def check(self, module: nn.Module) -> None:
+        """Raise `ConfigError` where several processes could not share this module."""
+
     def share(self, module: nn.Module, device: torch.device) -> nn.Module:
         """What trains in the module's place, on the device: the module itself, or this process's part of it."""
         return module.to(device)
@@ -78,6 +81,9 @@ class FullShards(Replicas):
     is_bf16: bool
     is_freed: bool
     steps_are_joint = True
+
+    def check(self, module: nn.Module) -> None:
+        shards.check_classes(module, self.modules)
 
     def share(self, module: nn.Module, device: torch.device) -> nn.Module:
         return shards.shard(module, device, self.modules, self.is_bf16, self.is_freed)

@@ -31,6 +31,10 @@ def each_run(args: Namespace, score: Callable[[list[str]], object]) -> Iterator[
         yield args
         return
     config = read_config(args.config, args.set, Places())
+    if args.seeds and any(assignment.partition("=")[0].strip() == "seed" for assignment in args.set):
+        raise UserError("--seeds: excludes --set seed. Leave one out.")
+    if args.folds and isinstance(config["dataset"], dict) and config["dataset"].get("fold"):
+        raise UserError(f"--folds: excludes dataset.fold, which is {config['dataset']['fold']}. Leave one out.")
     name = config["name"] + (f"-{args.folds}folds" if args.folds else "") + ("-seeds" if args.seeds else "")
     folds = [f"{number}/{args.folds}" for number in range(1, args.folds + 1)] if args.folds else [None]
     rows: list[Row] = []

@@ -30,13 +30,7 @@ def shard(module: nn.Module, device: torch.device, classes: Sequence[str], is_bf
     Raises:
         ConfigError: there is no module of a class, or torch cannot share this model out.
     """
-    units = {name: [part for part in module.modules() if type(part).__name__ == name] for name in classes}
-    if missing := [name for name, found in units.items() if not found]:
-        present = sorted({type(part).__name__ for part in module.modules()})
-        raise ConfigError(
-            f"parallel.args.modules: the model has no module of class {', '.join(missing)}. "
-            f"Choices: {', '.join(present)}."
-        )
+    check_classes(module, classes)
     group = device_group()
     assert group is not None, "select_devices has made it"
     broadcast_from_first([tensor.detach() for tensor in (*module.parameters(), *module.buffers())])
@@ -45,12 +39,22 @@ def shard(module: nn.Module, device: torch.device, classes: Sequence[str], is_bf
     outer = replace(inner, output_dtype=torch.float32) if is_bf16 else inner  # what loss and metrics get
     try:
         for unit in reversed([*module.modules()]):
-            if type(unit).__name__ in units and unit is not module:
+            if type(unit).__name__ in classes and unit is not module:
                 fully_shard(unit, mesh=mesh, mp_policy=inner, reshard_after_forward=is_freed)
         fully_shard(module, mesh=mesh, mp_policy=outer)
         return module
     except (ValueError, NotImplementedError) as error:  # such as a parameter without dimensions
         raise ConfigError(f"parallel: fsdp cannot share this model out: {error}.") from error
+
+
+def check_classes(module: nn.Module, classes: Sequence[str]) -> None:
+    """Raise `ConfigError` for a class that no module within is of."""
+    present = sorted({type(part).__name__ for part in module.modules()})
+    if missing := [name for name in classes if name not in present]:
+        raise ConfigError(
+            f"parallel.args.modules: the model has no module of class {', '.join(missing)}. "
+            f"Choices: {', '.join(present)}."
+        )
 
 
 def is_sharded(module: nn.Module) -> bool:

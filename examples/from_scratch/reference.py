@@ -3,7 +3,6 @@
 python -m examples.from_scratch.reference RUN [RUN ...] --plot distance.png
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from examples.commands import parser, png
 from examples.from_scratch.data import NEIGHBOURS, MiddlePixels
+from examples.packages import needed
 from examples.pages import epochs_of, picture
 from utils.errors import UserError, exit_code_of
 from utils.run_checkpoints import open_checkpoint
@@ -35,10 +36,12 @@ def _with_ones(samples: MiddlePixels) -> Tensor:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory, or checkpoint")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw how far each run was from it, epoch by epoch")
-    args = parser.parse_args(argv)
+    arguments = parser(__doc__)
+    arguments.add_argument("runs", nargs="+", metavar="RUN", help="run directory, or checkpoint")
+    arguments.add_argument("--plot", type=png, metavar="PNG", help="draw how far each run was from it, epoch by epoch")
+    args = arguments.parse_args(argv)
+    if args.plot:
+        needed("matplotlib")  # asked for now, and not after the table
     solution, files, columns = least_squares(MiddlePixels("train")), [], []
     for run in args.runs:
         file, checkpoint = open_checkpoint(run)

@@ -3,20 +3,19 @@
 python -m examples.gan.compare saved/digits_gan/RUN_ID examples/gan/digits.png
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from examples.commands import parser, png
 from examples.gan.data import SymmetricDigits
 from examples.gan.metric import FrechetDistance, NearestNeighbourAccuracy
 from examples.gan.model import Generator
 from examples.gan.pictures import grid
-from utils.errors import exit_code_of
+from utils.errors import UserError, exit_code_of
 from utils.run_checkpoints import BEST, open_checkpoint
 
 CLASSES, EACH, ROWS = 10, 126, 8  # digits of each class, as many as in the training set; rows of the picture
@@ -24,11 +23,13 @@ Digits = tuple[Tensor, Tensor]  # images (N, 1, 8, 8) from -1 to 1, classes (N,)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", metavar="RUN")
-    parser.add_argument("picture", metavar="PNG", type=Path)
-    args = parser.parse_args(argv)
-    _, checkpoint = open_checkpoint(args.run, prefer=BEST)
+    arguments = parser(__doc__)
+    arguments.add_argument("run", metavar="RUN")
+    arguments.add_argument("picture", metavar="PNG", type=png)
+    args = arguments.parse_args(argv)
+    file, checkpoint = open_checkpoint(args.run, prefer=BEST)
+    if checkpoint["config"]["model"]["type"] != f"{Generator.__module__}.{Generator.__name__}":
+        raise UserError(f"{file}: is of another model than this example's.")
     torch.manual_seed(0)
     train = digits_of("train")
     generator = Generator(**checkpoint["config"]["model"]["args"])

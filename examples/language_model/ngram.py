@@ -7,6 +7,7 @@ import sys
 from collections import Counter, defaultdict
 from math import log2
 
+from examples.commands import parser
 from examples.language_model.data import ALPHABET, decoded, encoded, texts
 from utils.errors import exit_code_of
 
@@ -43,7 +44,8 @@ class NGram:
         return -sum(map(log2, chances)) / len(text)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
+    parser(__doc__).parse_args(argv)
     train, valid, test = (decoded(encoded(texts()[split])) for split in ("train", "valid", "test"))
     print("bits per character   valid    test")
     for order in ORDERS:

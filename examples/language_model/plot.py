@@ -3,10 +3,10 @@
 python -m examples.language_model.plot saved/docstrings_gpt/RUN_ID examples/language_model/bits_per_character.png
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from examples.commands import parser, png
 from examples.language_model.data import decoded, encoded, texts
 from examples.language_model.ngram import NGram
 from examples.packages import needed
@@ -17,12 +17,12 @@ ORDERS = (3, 5)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", metavar="RUN", type=Path)
-    parser.add_argument("picture", metavar="PNG", type=Path)
-    args = parser.parse_args(argv)
+    arguments = parser(__doc__)
+    arguments.add_argument("run", metavar="RUN", type=Path)
+    arguments.add_argument("picture", metavar="PNG", type=png)
+    args = arguments.parse_args(argv)
     needed("matplotlib")  # asked for now, and not after the n-grams
-    epochs = epochs_of(args.run)
+    epochs = epochs_of(args.run, "bits_per_character")
     train, valid = (decoded(encoded(texts()[split])) for split in ("train", "valid"))
     steps = [epoch["step"] for epoch in epochs]
     with picture(args.picture, size=(5.5, 3.6)) as axes:

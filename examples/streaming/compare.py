@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
-from examples.commands import scored, trained
+from examples.commands import parser, scored, trained
 from examples.packages import needed
 from examples.pages import markdown_table, mean_and_spread, picture
 from examples.streaming.imbalanced import ThinnedDigits
@@ -27,7 +27,8 @@ SEEDS = range(10)
 Recalls = list[float]  # by class
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
+    parser(__doc__).parse_args(argv)
     needed("matplotlib")  # asked for now, and not after all the runs
     found = {choice: [recalls([setting, f"seed={seed}"]) for seed in SEEDS] for choice, setting in CHOICES.items()}
     rows = []

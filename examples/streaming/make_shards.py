@@ -18,6 +18,8 @@ import torch
 
 from base.base_dataset import SPLITS
 from data_loader.datasets import Digits
+from examples.commands import parser
+from utils.errors import UserError, exit_code_of
 
 INDEX = "index.json"
 SAMPLES_PER_SHARD = 100
@@ -52,5 +54,14 @@ def _write_splits(folder: Path, samples_per_shard: int) -> None:
     (folder / INDEX).write_text(json.dumps(index, indent=1))
 
 
+def main(argv: list[str] | None = None) -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("folder", metavar="FOLDER", type=Path, help="where; it must not be there yet")
+    folder = arguments.parse_args(argv).folder
+    if folder.exists():
+        raise UserError(f"{folder}: is there already. Nothing was changed.")
+    make_shards(folder)
+
+
 if __name__ == "__main__":
-    make_shards(Path(sys.argv[1]))
+    sys.exit(exit_code_of(main))

@@ -6,7 +6,6 @@ Each way learns from the training rows, decides by the validation rows (when to 
 trees), and is scored on the test rows; over several splits, since a test set of 90 rows is small.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from examples.commands import scored, trained
+from examples.commands import parser, png, scored, trained
 from examples.packages import needed
 from examples.pages import markdown_table, mean_and_spread, picture
 from examples.tabular.data import BreastCancer, Diabetes, Table
@@ -35,11 +34,11 @@ Scores = dict[str, dict[str, list[float]]]  # by way and metric, one for each sp
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--splits", type=int, default=10, help="how many")
-    parser.add_argument("--epochs", type=int, default=300, help="the most that the network trains")
-    parser.add_argument("--plot", type=Path, default=HERE / "scores.png", metavar="PNG")
-    args = parser.parse_args(argv)
+    arguments = parser(__doc__)
+    arguments.add_argument("--splits", type=int, default=10, help="how many")
+    arguments.add_argument("--epochs", type=int, default=300, help="the most that the network trains")
+    arguments.add_argument("--plot", type=png, default=HERE / "scores.png", metavar="PNG")
+    args = arguments.parse_args(argv)
     needed("matplotlib")  # asked for now, and not after all the runs
     scores: dict[str, Scores] = {task: {} for task in TASKS}
     for task in TASKS:

@@ -14,6 +14,8 @@ import torch
 from torch.nn import functional as F
 from torch.optim import AdamW
 
+from examples.commands import parser
+from examples.pages import markdown_table
 from examples.text_classification.data import LengthBuckets, StandardLibrary
 from examples.text_classification.model import TextClassifier
 from utils.errors import exit_code_of
@@ -41,7 +43,8 @@ def epoch_seconds(dataset: StandardLibrary, model: TextClassifier, index_batches
     return time.perf_counter() - start
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
+    parser(__doc__).parse_args(argv)
     dataset, generator = StandardLibrary("train"), torch.Generator().manual_seed(0)
     model = TextClassifier(num_classes=7, vocabulary_size=3000)
     samplers = {pool: LengthBuckets(dataset, BATCH_SIZE, generator, pool) for pool in POOLS}
@@ -50,10 +53,11 @@ def main() -> None:
     for _ in range(TURNS):  # in turns, so that what else the machine does falls on all
         for pool, sampler in samplers.items():
             seconds[pool].append(epoch_seconds(dataset, model, sampler))
-    print("| batches | padding | seconds an epoch | of random |\n|---|---|---|---|")
+    rows = []
     for pool, name in POOLS.items():
         ratio = median(own / random for own, random in zip(seconds[pool], seconds[1], strict=True))
-        print(f"| {name} | {shares[pool]:.0%} | {median(seconds[pool]):.2f} | {ratio:.2f} |")
+        rows.append([name, f"{shares[pool]:.0%}", f"{median(seconds[pool]):.2f}", f"{ratio:.2f}"])
+    print(markdown_table(["batches", "padding", "seconds an epoch", "of random"], rows))
 
 
 if __name__ == "__main__":

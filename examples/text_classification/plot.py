@@ -3,11 +3,11 @@
 python -m examples.text_classification.plot saved/standard_library/RUN_ID
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
+from examples.commands import parser
 from examples.pages import epochs_of, picture
 from examples.text_classification.data import StandardLibrary
 from examples.text_classification.reference import scores
@@ -18,9 +18,9 @@ PICTURE = Path(__file__).with_name("text_classification.png")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", metavar="RUN", type=Path)
-    draw(epochs_of(parser.parse_args(argv).run), PICTURE)
+    arguments = parser(__doc__)
+    arguments.add_argument("run", metavar="RUN", type=Path)
+    draw(epochs_of(arguments.parse_args(argv).run, "macro_f1"), PICTURE)
 
 
 def draw(epochs: list[dict[str, Any]], path: Path) -> None:

@@ -6,13 +6,15 @@ python -m examples.text_classification.reference
 import sys
 from typing import Any
 
+from examples.commands import parser
 from examples.packages import needed
 from examples.text_classification.corpus import read_corpus
 from examples.text_classification.tokenizer import words_of
 from utils.errors import exit_code_of
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
+    parser(__doc__).parse_args(argv)
     print("words:       ", scores("test", analyzer=words_of))
     print("2-5 letters: ", scores("test", analyzer="char_wb", ngram_range=(2, 5)))
 

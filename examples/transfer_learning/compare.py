@@ -6,13 +6,12 @@ For each seed: a backbone of its own is trained on the digits 0 to 4; labels of 
 ways; each way trains on them, and its last checkpoint is scored on the whole test set of 5 to 9.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from examples.commands import scored, trained
+from examples.commands import parser, png, scored, trained
 from examples.packages import needed
 from examples.pages import markdown_table, mean_and_deviation, mean_and_spread, picture
 from utils.errors import exit_code_of
@@ -29,12 +28,12 @@ Accuracies = dict[str, dict[int, list[float]]]  # by way and number of labels, o
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="how many")
-    parser.add_argument("--labels", type=int, nargs="+", default=[10, 20, 50], help="labels a class")
-    parser.add_argument("--epochs", type=int, default=60, help="of each run on few labels")
-    parser.add_argument("--plot", type=Path, default=HERE / "accuracy.png", metavar="PNG")
-    args = parser.parse_args(argv)
+    arguments = parser(__doc__)
+    arguments.add_argument("--seeds", type=int, default=5, help="how many")
+    arguments.add_argument("--labels", type=int, nargs="+", default=[10, 20, 50], help="labels a class")
+    arguments.add_argument("--epochs", type=int, default=60, help="of each run on few labels")
+    arguments.add_argument("--plot", type=png, default=HERE / "accuracy.png", metavar="PNG")
+    args = arguments.parse_args(argv)
     needed("matplotlib")  # asked for now, and not after all the runs
     accuracies: Accuracies = {way: {labels: [] for labels in args.labels} for way in WAYS}
     for seed in range(args.seeds):

@@ -71,8 +71,10 @@ def _limits(text: str) -> list[str]:
 
 def _check(parser: ArgumentParser, args: Namespace) -> None:
     goes_on = args.resume not in (None, "auto")
-    if bool(args.config) == goes_on:
-        parser.error("one of the arguments -c/--config -r/--resume is required, and only -r auto is allowed with -c")
+    if args.config and goes_on:
+        parser.error("argument -r/--resume: a run has its own config, and only -r auto is allowed with -c/--config")
+    if not args.config and not goes_on:
+        parser.error("one of the arguments -c/--config -r/--resume is required, and with -r auto, both")
     if args.init_from and goes_on:
         parser.error("argument --init-from: not allowed with argument -r/--resume, which has its own weights")
     if args.tool == "replay" and not goes_on:

@@ -31,6 +31,10 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], Places]:
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{source}: no such config file. Working directory: {Path.cwd()}.") from None
+    except IsADirectoryError:
+        inside = [shown_path(found) for found in sorted(path.glob("*.json"))]
+        hint = f" In it: {', '.join(inside)}." if inside else ""
+        raise UserError(f"{source}: is a folder, not a config file.{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: cannot be read as a config: {error}.") from None
     if path.suffix.lower() in (".yaml", ".yml"):
