@@ -36,12 +36,12 @@ def kept() -> dict[str, dict[str, Row]]:
 
 def table(rows: dict[str, Row]) -> str:
     """Contenders by their ratio to the bare loop: its median and range, and what else was measured."""
-    lines = ["| contender | / bare loop | range | ms a step | peak MB | loss of epoch 1 |", "|---|---|---|---|---|---|"]
+    lines = ["| contender | / bare loop | range | us a step | peak MB | loss of epoch 1 |", "|---|---|---|---|---|---|"]
     for name, row in sorted(rows.items(), key=lambda item: item[1].ratio):
         shown = f"**{name}**" if name.startswith("template") else name
         lines.append(
             f"| {shown} | {row.ratio:.2f} | {min(row.ratios):.2f} to {max(row.ratios):.2f} | "
-            f"{median(row.milliseconds):.3f} | {median(row.megabytes):.0f} | {median(row.losses):.4f} |"
+            f"{1e3 * median(row.milliseconds):,.0f} | {median(row.megabytes):.0f} | {median(row.losses):.4f} |"
         )
     return "\n".join(lines)
 
