@@ -2,16 +2,19 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
-from conftest import ROOT, load, metrics_of
+from conftest import ROOT, Project, load, metrics_of
 from ranks import torchrun
 
 from data_loader.lockstep import own_parts
 
+pytestmark = pytest.mark.xdist_group("distributed")
 CONFIG = {"dropout": 0.0}
-SETTINGS = {"epochs": 2, "log_steps": 1, "tensorboard": True, "monitor": "min val_loss"}
+SETTINGS = {"epochs": 3, "log_steps": 1, "tensorboard": True, "monitor": "min val_loss"}
+SETTINGS |= {"save_steps": 7, "keep_last": None}
 
 
 def assert_close(first, second, tolerance=1e-6):
@@ -31,28 +34,33 @@ def step_losses(run):
     return [event.value for event in events.Scalars("step/loss")]
 
 
-@pytest.fixture
-def ranked(project):
+def write(project):
+    """The config of a run without dropout, whose random numbers differ from process to process."""
+    arguments = project.config["model"]["args"] | CONFIG
+    return project.write_config(model={"type": "LeNet", "args": arguments}, trainer=SETTINGS)
+
+
+def run_on(processes, project, *start):
     """Train with a number of processes; the run directory and what was said."""
-
-    def run(processes, *arguments, expected=0, script="train.py", config=True, **sections):
-        sections["model"] = {"type": "LeNet", "args": {"num_classes": 10, "channels": [4, 8], "hidden": 16} | CONFIG}
-        sections["trainer"] = SETTINGS | sections.get("trainer", {})
-        start = ("-c", project.write_config(**sections)) if config else ()
-        done = torchrun(*start, *arguments, processes=processes, script=script)
-        assert done.returncode == expected, done.stdout + done.stderr
-        return (project.run_dirs() or [None])[-1], done.stdout + done.stderr
-
-    return run
+    done = torchrun(*start, processes=processes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project.run_dirs()[-1], done.stdout + done.stderr
 
 
-def test_one_two_and_four_processes_are_the_same_run(project, ranked):
-    alone = project.train(model={"type": "LeNet", "args": project.config["model"]["args"] | CONFIG}, trainer=SETTINGS)
-    for processes in (2, 4):
-        run, said = ranked(processes)
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """A run of two processes, with checkpoints within its epochs, and what was said."""
+    project = Project(tmp_path_factory.mktemp("two"), None)
+    return run_on(2, project, "-c", write(project))
+
+
+def test_one_two_and_four_processes_are_the_same_run(project, of_two):
+    config = write(project)
+    alone = project.train_with(config)
+    for processes, (run, said) in {2: of_two, 4: run_on(4, project, "-c", config)}.items():
         assert_close(metrics_of(run), metrics_of(alone))
         losses, expected = step_losses(run), step_losses(alone)
-        assert len(losses) == 2 * 20 and all(map(lambda *pair: math.isclose(*pair, rel_tol=1e-6), losses, expected))
+        assert len(losses) == 3 * 20 and all(map(lambda *pair: math.isclose(*pair, rel_tol=1e-6), losses, expected))
         assert f"{processes} processes, batch_size 64: {64 // processes} samples each." in said
         assert said.count("New run in") == 1 and said.count("Finished: ") == 1
         assert (run / "train.log").read_text().count("New run in") == 1
@@ -60,9 +68,9 @@ def test_one_two_and_four_processes_are_the_same_run(project, ranked):
         assert list(weights) == list(expected)
         for name in weights:
             assert torch.allclose(weights[name], expected[name], rtol=1e-4, atol=1e-5), name
-    assert len(project.run_dirs()) == 3
-    scores = json.loads(torchrun("-r", run, script="test.py").stdout.splitlines()[-1])
-    assert_close([scores], [project.test("-r", run)[0]])
+    assert len(project.run_dirs()) == 2
+    scores = json.loads(torchrun("-r", of_two[0], script="test.py").stdout.splitlines()[-1])
+    assert_close([scores], [project.test("-r", of_two[0])[0]])
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
@@ -78,13 +86,13 @@ def test_no_sample_is_dropped_or_repeated(samples, size, ranks):
         assert len({len(own) for own in parts}) == 1
 
 
-def test_a_run_goes_on_with_another_number_of_processes(project, ranked):
-    run, _ = ranked(2, trainer={"epochs": 3, "save_steps": 7, "keep_last": None})
-    whole = metrics_of(run)
-    middle = run / "checkpoint-step28.pth"
+def test_a_run_goes_on_with_another_number_of_processes(project, of_two):
+    run = project.folder / "saved" / "digits_lenet" / "copy"
+    shutil.copytree(of_two[0], run)
+    whole, middle = metrics_of(run), run / "checkpoint-step28.pth"
     assert middle.is_file() and len(load(middle)["other_ranks"]) == 1
     for processes in (1, 4):
-        _, said = ranked(processes, "-r", middle, config=False)
+        said = project.resume(middle) if processes == 1 else run_on(4, project, "-r", middle)[1]
         assert "Going on after step 28, within epoch 2" in said
         assert f"is of 2 processes, this run has {processes}: it goes on from the same sample" in said
         assert_close(metrics_of(run), whole, 1e-5)

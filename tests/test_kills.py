@@ -32,7 +32,7 @@ def save_for_ever(folder, first):
 def test_a_kill_during_saves_leaves_every_file_whole(tmp_path, times):
     """A forked process saves for ever, until SIGKILL; another one goes on."""
     draw, epoch, leftovers = random.Random(0), 0, 0
-    for _ in range(times(8, 50)):
+    for _ in range(times(5, 50)):
         process = multiprocessing.get_context("fork").Process(target=save_for_ever, args=(tmp_path, epoch + 1))
         process.start()
         while not list(tmp_path.glob(numbered_name("epoch", epoch + 1))):

@@ -150,10 +150,9 @@ def test_the_trainer_of_the_page_runs_and_goes_on_as_if_it_had_not_stopped(copy)
         (copy / name).write_text(text)
     (copy / "examples" / "__init__.py").touch()
     check, train = re.search(r"```sh\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()
-    drive(copy, [check])
-    assert not (copy / "saved").exists()
-    drive(copy, [f"{train} --set trainer.epochs=3", f"{train} --set trainer.epochs=1 name=digits_lenet"])
-    drive(copy, ["python train.py -r RUN --set trainer.epochs=3", "python test.py -r RUN --predictions scores.csv"])
+    whole, begun = f"{train} --set trainer.epochs=3", f"{train} --set trainer.epochs=1 name=digits_lenet"
+    more, score = "python train.py -r RUN --set trainer.epochs=3", "python test.py -r RUN --predictions scores.csv"
+    drive(copy, [check, whole, begun, more, score])
     runs = [next((copy / "saved" / name).iterdir()) for name in ("digits_denoising", "digits_lenet")]
     lines = [metrics_of(run) for run in runs]
     assert lines[0] == lines[1] and len(lines[0]) == 3

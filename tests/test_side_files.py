@@ -117,7 +117,7 @@ def test_what_ended_a_run_stands_in_its_log(project, write_into, monkeypatch, er
 # ---- the screen ----
 
 
-@pytest.mark.parametrize("closing", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("closing", [">&-", ">&- 2>&-"])
 def test_a_run_needs_no_screen(project, closing):
     command = f"{sys.executable} train.py -c {project.write_config()} {closing}"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, timeout=100)
