@@ -11,7 +11,6 @@ from ranks import torchrun
 
 from data_loader.lockstep import own_parts
 
-pytestmark = pytest.mark.xdist_group("distributed")
 CONFIG = {"dropout": 0.0}
 SETTINGS = {"epochs": 3, "log_steps": 1, "tensorboard": True, "monitor": "min val_loss"}
 SETTINGS |= {"save_steps": 7, "keep_last": None}

@@ -16,7 +16,6 @@ from utils.config.loading import load_config
 from utils.config.plan import make_plan
 from utils.errors import ConfigError
 
-pytestmark = pytest.mark.xdist_group("rank_faults")
 SCRIPT = str(ROOT / "tests" / "faulty_train.py")
 SIGNALS = "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1"
 

@@ -19,7 +19,6 @@ from test_distributed import assert_close, step_losses
 from utils.checkpoint import save_checkpoint
 from utils.run_checkpoints import whole_checkpoint
 
-pytestmark = pytest.mark.xdist_group("shards")
 SCRIPT = str(ROOT / "tests" / "faulty_train.py")
 FSDP = {"type": "fsdp", "args": {"modules": ["Conv2d"]}}
 
