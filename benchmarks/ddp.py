@@ -27,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter  # noqa: E402
 
 from benchmarks.workloads import WORKLOADS, Batched  # noqa: E402
 
-EPOCHS = 6  # of each, after one to warm up
+EPOCHS = 12  # of each, after one to warm up
 LIMITS = {"ddp: an epoch, / hand-written loop": 1.05, "memory: micro-batches of an eighth, / whole batch": 1 / 3}
 
 
