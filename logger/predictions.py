@@ -26,9 +26,8 @@ class Predictions:
         self._targets: list[Tensor] = []
 
     def update(self, output: Any, target: Any) -> None:
-        if not all(isinstance(tensor, Tensor) and tensor.dim() for tensor in (output, target)) or len(output) != len(
-            target
-        ):
+        are_rows = all(isinstance(tensor, Tensor) and tensor.dim() for tensor in (output, target))
+        if not are_rows or len(output) != len(target):
             raise UserError("the metrics are given no tensors with an entry for each sample.")
         if max(output[:1].numel(), target[:1].numel()) > MOST_COLUMNS:
             raise UserError(f"the metrics are given more than {MOST_COLUMNS:,} numbers for each sample.")

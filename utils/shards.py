@@ -28,9 +28,8 @@ def shard(module: nn.Module, device: torch.device, classes: Sequence[str], is_bf
     gathered back between forward and backward.
 
     Raises:
-        ConfigError: there is no module of a class, or torch cannot share this model out.
+        ConfigError: torch cannot share this model out.
     """
-    check_classes(module, classes)
     group = device_group()
     assert group is not None, "select_devices has made it"
     broadcast_from_first([tensor.detach() for tensor in (*module.parameters(), *module.buffers())])
