@@ -78,7 +78,9 @@ def template(workload, folder):
             pass
 
     config = folder / "config.json"
-    config.write_text(json.dumps(workload.config(str(folder), {}, channels_last=False)))  # as the other loop
+    settings = workload.config(str(folder))
+    settings["model"]["channels_last"] = False  # as the other loop
+    config.write_text(json.dumps(settings))
     plan = make_plan(load_config(config))
     trainer = build_trainer(plan, select_devices(0, "cpu", plan.parallel.build()), ["train"])
     trainer._checkpoints, trainer.writers = NoCheckpoints(), open_writers(folder, True, plan.config, 0, 0)
@@ -123,7 +125,7 @@ def memory_of_steps(args):
     from utils.device import Devices
 
     workload = WORKLOADS["resnet"]
-    config = workload.config("saved/", {})
+    config = workload.config("saved/")
     config["trainer"]["args"] = args
     config["data_loader"]["batch_size"] = 160
     trainer = build_trainer(make_plan(config), Devices(), ["train"])

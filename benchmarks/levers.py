@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -24,20 +25,30 @@ PLAIN = "plain step"
 Step = Callable[[], None]
 
 
-def make_step(workload: Workload, is_channels_last=False, is_bf16=False, is_compiled=False, **optimizer_args) -> Step:
-    """One training step on a batch that is on the device already."""
+def make_step(
+    workload: Workload,
+    is_channels_last: bool = False,
+    is_bf16: bool = False,
+    is_compiled: bool = False,
+    is_pinned: bool | None = None,
+    **optimizer_args: Any,
+) -> Step:
+    """One training step on a batch that is on the device already; or, where `is_pinned` says from what kind of memory,
+    that is copied in each step."""
     memory_format = torch.channels_last if is_channels_last else torch.contiguous_format
     model = workload.make_model().to(DEVICE, memory_format=memory_format).train()
     optimizer = workload.make_optimizer(model, **optimizer_args)
     forward = torch.compile(model) if is_compiled else model
     inputs, targets = (tensor[: workload.batch_size].to(DEVICE) for tensor in workload.normalized())
     inputs = inputs.to(memory_format=memory_format)
+    if is_pinned is not None:
+        inputs = inputs.cpu().pin_memory() if is_pinned else inputs.cpu()
     autocast = torch.autocast(DEVICE.type, torch.bfloat16) if is_bf16 else nullcontext()
 
     def step() -> None:
         optimizer.zero_grad()
         with autocast:
-            loss = workload.loss_fn(forward(inputs), targets)
+            loss = workload.loss_fn(forward(inputs.to(DEVICE, non_blocking=True)), targets)
         loss.backward()
         optimizer.step()
 
@@ -72,8 +83,10 @@ def variants(workload: Workload) -> dict[str, Step]:
     else:
         low, high = (lambda p=p: torch.set_float32_matmul_precision(p) for p in ("high", "highest"))
         steps["TF32 matrix products"] = with_setting(plain, low, high)
-        best = make_step(workload, True, True, fused=True)
-        steps["bf16, channels_last, fused"] = best
+        steps["bf16, channels_last, fused"] = make_step(workload, True, True, fused=True)
+        steps["the same, compiled"] = make_step(workload, True, True, True, fused=True)
+        steps["batch copied from pageable memory"] = make_step(workload, is_pinned=False)
+        steps["batch copied from pinned memory"] = make_step(workload, is_pinned=True)
     return steps
 
 

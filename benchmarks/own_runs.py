@@ -15,7 +15,7 @@ from benchmarks.workloads import ROOT, WORKLOADS
 def watched_run(workload: str, epochs: int) -> tuple[list[float], dict[str, Any]]:
     """Train to the end: MB that were resident after each epoch, and the last line of metrics.jsonl."""
     with tempfile.TemporaryDirectory() as folder:
-        config = WORKLOADS[workload].config(f"{folder}/saved", {})
+        config = WORKLOADS[workload].config(f"{folder}/saved")
         config["trainer"]["epochs"] = epochs
         path = Path(folder, "config.json")
         path.write_text(json.dumps(config))

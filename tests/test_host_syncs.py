@@ -1,5 +1,6 @@
 """Nothing in the loop waits for the device but what the user asked to see, every `log_steps`."""
 
+import warnings
 from contextlib import contextmanager
 
 import pytest
@@ -110,7 +111,9 @@ def test_a_step_waits_for_no_device(project, device):
 @contextmanager
 def nothing_waits():
     """CUDA's own detector: an operation that waits for the GPU raises."""
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

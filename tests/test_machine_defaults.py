@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import metrics_of, run_python
 from torch import nn
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 import model.model
 import trainer.trainer
@@ -112,16 +112,26 @@ class Stream(IterableDataset):
         yield from range(4)
 
 
-DIGITS, STREAM = Digits("train"), Stream()
+class OneByOne(Dataset):
+    """Has no __getitems__."""
+
+    def __len__(self):
+        return 4
+
+
+DIGITS, STREAM, SAMPLES = Digits("train"), Stream(), OneByOne()
 
 
 @pytest.mark.parametrize(
     ("options", "dataset", "device", "cores", "workers", "is_pinned", "persist"),
     [
         ({}, DIGITS, CPU, 16, 0, False, False),
-        ({}, DIGITS, GPU, 16, 4, True, True),
-        ({}, DIGITS, GPU, 3, 2, True, True),
-        ({}, DIGITS, GPU, 1, 0, True, False),
+        ({}, DIGITS, GPU, 16, 0, True, False),
+        ({}, SAMPLES, CPU, 16, 0, False, False),
+        ({}, SAMPLES, GPU, 16, 4, True, True),
+        ({}, Subset(SAMPLES, [0]), GPU, 16, 4, True, True),
+        ({}, SAMPLES, GPU, 3, 2, True, True),
+        ({}, SAMPLES, GPU, 1, 0, True, False),
         ({}, STREAM, GPU, 16, 0, True, False),
         ({"num_workers": 6}, DIGITS, CPU, 2, 6, False, True),
         ({"num_workers": 6}, STREAM, GPU, 2, 6, True, False),
@@ -177,10 +187,6 @@ def test_torch_uses_no_more_threads_than_there_are_cores(tmp_path, monkeypatch, 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     done = run_python("-c", THREADS, tmp_path / "cpu.max", env=dict(utils.cpu.os.environ) | environment)
     assert done.stdout.strip() == threads, done.stderr
-
-
-class OneByOne:
-    """Has no __getitems__."""
 
 
 @pytest.mark.parametrize(("waited", "seconds", "is_told"), [(3.0, 10.0, True), (1.9, 10.0, False), (0.5, 1.0, False)])

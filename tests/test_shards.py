@@ -258,7 +258,7 @@ def test_a_disk_that_is_full_for_one_process_is_told(project):
 def test_a_checkpoint_is_there_before_the_next_one_is_made(project, tmp_path):
     """Written in the background, and no later than that."""
     config = write(project, {"args": {"fault": "hang", "at_step": 7}, "save_steps": 5})
-    agent = start_torchrun("-c", config, script=SCRIPT, agent=("--standalone", "--shutdown-timeout=1"))
+    agent = start_torchrun("-c", config, script=SCRIPT)
     try:
         run = run_dir_with(tmp_path, "New run", agent)
         end = time.monotonic() + 60

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import levers, measure, own_runs, report, speed
+from benchmarks import gpu, levers, measure, own_runs, report, speed
+from benchmarks.contenders import CONTENDERS
 from benchmarks.measure import FLOOR, Row
 from benchmarks.workloads import WORKLOADS
 
@@ -91,9 +93,22 @@ def test_levers_change_the_step_and_not_what_it_learns(monkeypatch):
     assert report.lever_table({"tiny": found}).splitlines()[0] == "| the step | tiny |"
 
 
+def test_what_is_compared_is_there():
+    rows = [*speed.ROWS.items(), *gpu.ROWS.items()]
+    assert {workload for workload, _ in rows} <= set(WORKLOADS)
+    assert {name for _, names in rows for name in names} <= set(CONTENDERS)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_without_a_gpu_its_benchmark_says_so(capsys):
+    assert gpu.main([]) == 2
+    assert capsys.readouterr().out == "This machine has no CUDA GPU.\n"
+
+
 def test_the_page_has_every_figure_and_no_limit_is_missed():
     figures = dict(re.findall(MARKS, PAGE, re.DOTALL))
-    assert set(figures) == {"machine", "limits", "start", "levers", "fashion", "linear", "resnet"}
+    on_gpu = {"machine_gpu", "levers_gpu", "fashion_gpu", "resnet_gpu"}
+    assert set(figures) == {"machine", "limits", "start", "levers", "fashion", "linear", "resnet"} | on_gpu
     assert all(text.strip() for text in figures.values())
     assert figures["limits"].count("ok ") == 11 and "MISSED" not in PAGE
     assert (ROOT / "docs" / "performance.png").stat().st_size > 10_000

@@ -200,8 +200,8 @@ class LoaderOptions(_Checked):
         "as `sampler`, but gives the indices of whole batches", None, "sampler"
     )
     num_workers: int | None = option(
-        "processes that load batches; 0: the training's own; null: none on the CPU, up to 4 beside a GPU, and none for "
-        "an iterable data set",
+        "processes that load batches; 0: the training's own; null: up to 4 beside a GPU where the data set gives "
+        "one sample at a time, else none",
         None,
         minimum=0,
         maximum=512,

@@ -62,6 +62,11 @@ class _Writer(dcp.FileSystemWriter):
         except RuntimeError as error:
             raise (_os_error_behind(error) or error) from error
 
+    def finish(self, metadata: dcp_metadata.Metadata, results: Any) -> None:
+        """Where each part is: torch before 2.12 tells it to the file alone, not to who waits for `async_save`."""
+        super().finish(metadata, results)
+        metadata.storage_data = {result.index: result.storage_data for written in results for result in written}
+
 
 def _os_error_behind(error: BaseException | None) -> OSError | None:
     while error is not None and not isinstance(error, OSError):

@@ -61,7 +61,8 @@ def _profiled_steps(trainer: BaseTrainer) -> tuple[torch.profiler.profile, str]:
     trainer.metrics.reset()
     start = waited = 0.0
     loaded = batches.epoch(count)
-    with torch.profiler.profile(activities=_activities(trainer), schedule=_schedule(warm_up, count)) as profiler:
+    cycle = _schedule(warm_up, count)
+    with torch.profiler.profile(activities=_activities(trainer), schedule=cycle, acc_events=True) as profiler:
         for number in range(count):
             if number > 0:
                 profiler.step()
