@@ -8,11 +8,12 @@ from pathlib import Path
 
 from conftest import ROOT, wait_for
 
-AGENT = ["-m", "torch.distributed.run"]
+TORCHRUN = ["-m", "torch.distributed.run"]
+FORKING = ["-u", str(ROOT / "tests" / "forking_torchrun.py")]
 
 
-def command(*arguments, processes=2, script="train.py", agent=("--standalone",)):
-    return [sys.executable, *AGENT, *agent, f"--nproc_per_node={processes}", script, *map(str, arguments)]
+def command(*arguments, processes=2, script="train.py", agent=("--standalone",), program=FORKING):
+    return [sys.executable, *program, *agent, f"--nproc_per_node={processes}", script, *map(str, arguments)]
 
 
 def torchrun(*arguments, timeout=120, env=None, **options):
@@ -31,14 +32,9 @@ def start_torchrun(*arguments, env=None, **options):
 
 
 def ranks_of(agent):
-    """The process ids of an agent's ranks, in order."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and _parent(folder) == agent.pid:
-            variables = _environment(folder)
-            if "RANK" in variables:
-                found[int(variables["RANK"])] = int(folder.name)
-    return [found[number] for number in sorted(found)]
+    """The process ids of an agent's ranks, in the order in which it has started them."""
+    folders = [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return sorted(int(folder.name) for folder in folders if _parent(folder) == agent.pid)
 
 
 def _parent(folder):
@@ -46,14 +42,6 @@ def _parent(folder):
         return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return None
-
-
-def _environment(folder):
-    try:
-        text = (folder / "environ").read_bytes().decode(errors="replace")
-    except OSError:
-        return {}
-    return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
 
 
 def run_dir_with(folder, text, agent):
