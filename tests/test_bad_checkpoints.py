@@ -9,6 +9,7 @@ import test as test_script
 import train as train_script
 import trainer.trainer
 from model.model import LeNet
+from utils.checkpoint import CheckpointError, load_checkpoint
 
 
 def damaged(path):
@@ -142,3 +143,8 @@ def test_a_run_without_a_checkpoint_says_so(project):
     assert "has no checkpoint. A run directory holds one from the start on." in message
     run = project.train()
     assert f"has no checkpoint. Its newest run is {run.name}." in project.refused("-r", run.parent)
+
+
+def test_a_folder_is_told_from_a_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="a folder. Name a checkpoint in it."):
+        load_checkpoint(tmp_path)

@@ -145,13 +145,18 @@ def test_the_recipes_work_as_they_stand(copy):
 PAGE = (ROOT / "docs" / "trainer.md").read_text(encoding="utf-8")
 
 
-def test_the_trainer_of_the_page_runs_and_goes_on_as_if_it_had_not_stopped(copy):
-    files = dict(re.findall(r"^`(examples/denoising/\S+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
-    assert len(files) == 3 and len(files["examples/denoising/trainer.py"].splitlines()) < 60
-    for name, text in files.items():
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_text(text)
+def write_example(copy, name, count):
+    """Put the page's files of an example into a copy of the project."""
+    files = dict(re.findall(rf"^`(examples/{name}/\S+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
+    assert len(files) == count and len(files[f"examples/{name}/trainer.py"].splitlines()) < 60
+    (copy / "examples" / name).mkdir(parents=True)
     (copy / "examples" / "__init__.py").touch()
+    for file, text in files.items():
+        (copy / file).write_text(text)
+
+
+def test_the_trainer_of_the_page_runs_and_goes_on_as_if_it_had_not_stopped(copy):
+    write_example(copy, "denoising", 3)
     check, train = re.search(r"```sh\n(.*?)```", PAGE, re.DOTALL)[1].splitlines()
     whole, begun = f"{train} --set trainer.epochs=3", f"{train} --set trainer.epochs=1 name=digits_lenet"
     more, score = "python train.py -r RUN --set trainer.epochs=3", "python test.py -r RUN --predictions scores.csv"
@@ -165,6 +170,22 @@ def test_the_trainer_of_the_page_runs_and_goes_on_as_if_it_had_not_stopped(copy)
     assert (copy / "scores.csv").read_text().count("\n") == 1 + 359
     events = EventAccumulator(str(runs[0])).Reload()
     assert [event.step for event in events.Images("restored")] == [20, 40, 60]
+
+
+def test_the_student_of_the_page_learns_from_a_trained_model(copy, monkeypatch):
+    write_example(copy, "distillation", 2)
+    drive(copy, ["python train.py -c config.json --set trainer.epochs=3 trainer.early_stop=null"])
+    teacher = next((copy / "saved" / "digits_lenet").iterdir())
+    (line,) = re.findall(r"^TEACHER=\S+ (python .*)$", PAGE, re.MULTILINE)
+    for name, weights in {"of_run": teacher, "of_file": teacher / "model_best.pth"}.items():
+        monkeypatch.setenv("TEACHER", str(weights))
+        drive(copy, [f"{line} --set trainer.epochs=3 name={name}"])
+    runs = [next((copy / "saved" / name).iterdir()) for name in ("of_run", "of_file")]
+    assert_same(*(load(run / "last.pth")["model"] for run in runs))
+    lines = metrics_of(runs[0])
+    for name, sign in {"val_divergence": -1, "val_agreement": 1}.items():
+        assert sign * lines[-1][name] > sign * lines[0][name]
+    assert lines[0]["val_loss"] == pytest.approx(0.7 * lines[0]["val_divergence"] + 0.3 * lines[0]["val_class_loss"])
 
 
 def test_the_folder_tree_is_true():

@@ -45,6 +45,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         _check_size(checkpoint, path.stat().st_size)
     except FileNotFoundError:
         raise CheckpointError(f"{shown_path(path)}: no such checkpoint.") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{shown_path(path)}: a folder. Name a checkpoint in it.") from None
     except Exception as error:  # whatever a parser may meet in bytes that anybody may have written
         raise _unusable(path, str(error) if isinstance(error, _Damaged) else type(error).__name__) from error
     if not isinstance(checkpoint, dict):

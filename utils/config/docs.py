@@ -68,7 +68,7 @@ def _homes() -> str:
 # What each kind of section is in a config.
 PLACES_OF = {
     "model": "`model`",
-    "layer": "in `model.args`, `loss.args`",
+    "layer": "in `model.args`, `loss.args`; a module in `trainer.args`",
     "init": "`model.init`",
     "dataset": "`dataset`",
     "transform": "in `dataset.args`",
