@@ -1,9 +1,12 @@
-"""torchrun, whose processes are forked from it, not started anew: torch is imported once, which is most of a short run.
+"""torchrun, for as many runs as are asked for: it and its processes are forked from one that has imported torch, which
+is most of a short run. What it does with them, its signals, restarts and exit codes, is torchrun's own.
 
-What it does with them, its signals, restarts and exit codes, is torchrun's own.
+Each line that it reads is a run: its arguments, environment, files for what it prints, and one for its exit code. It
+answers with the number of the process.
 """
 
 import atexit
+import json
 import os
 import runpy
 import signal
@@ -34,7 +37,8 @@ class Forked:
         sys.stdout.flush(), sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            os._exit(run(command, environment))
+            os.setsid()
+            os._exit(code_of(lambda: run_script(command, environment)))
 
     def poll(self):
         if self.returncode is None and (status := os.waitpid(self.pid, os.WNOHANG)) != (0, 0):
@@ -50,20 +54,32 @@ class Forked:
         return self.returncode
 
 
-def run(command, environment):
-    """What `python -u SCRIPT ARGUMENTS` does, in a session of its own; its exit code."""
-    os.setsid()
-    atexit._clear()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def run_script(command, environment):
+    """What `python -u SCRIPT ARGUMENTS` does."""
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = list(command[2:])
     sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def run_torchrun(arguments, environment, out, err):
+    for number, path in enumerate((os.devnull, out, err)):
+        os.dup2(os.open(path, os.O_WRONLY if number else os.O_RDONLY), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.distributed.run.main(arguments)
+
+
+def code_of(program):
+    """Its exit code, as a Python that begins with it would have."""
+    atexit._clear()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     code = 0
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        program()
     except SystemExit as end:
         code = end.code or 0
     except BaseException:
@@ -77,4 +93,13 @@ def run(command, environment):
 
 if __name__ == "__main__":
     SubprocessHandler._popen = lambda handler, command, environment: Forked(command, environment)
-    torch.distributed.run.main()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those below
+    for line in sys.stdin:
+        *asked, code_file = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            code = code_of(lambda asked=asked: run_torchrun(*asked))
+            Path(code_file).write_text(str(code))
+            os._exit(code)
+        print(pid, flush=True)

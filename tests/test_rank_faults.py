@@ -8,7 +8,7 @@ from itertools import takewhile
 
 import pytest
 from conftest import ROOT, Project, assert_same, load, metrics_of
-from ranks import TORCHRUN, ranks_of, run_dir_with, start_torchrun, stop, torchrun
+from ranks import ranks_of, run_dir_with, start_torch_distributed_run, start_torchrun, stop, torchrun
 
 from data_loader.datasets import Digits
 from data_loader.loaders import make_batches
@@ -82,7 +82,7 @@ def test_a_signal_to_the_agent_saves_the_run_once(project, config, tmp_path, num
 
 def test_a_rank_that_raises_ends_the_run_with_its_traceback(project, config):
     start = time.monotonic()
-    done = torchrun("-c", config(trainer={"args": {"fault": "raise"}}), script=SCRIPT, program=TORCHRUN)
+    done = torchrun("-c", config(trainer={"args": {"fault": "raise"}}), script=SCRIPT)
     said = done.stdout + done.stderr
     assert done.returncode == 1 and time.monotonic() - start < 60
     assert said.count("KeyError: 'what rank 1 misses'") == 1
@@ -179,8 +179,8 @@ def test_two_agents_make_one_run(project, config):
     """As two machines do, by one rendezvous; here both are this one."""
     agent = ("--nnodes=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:29713", "--rdzv-id=test")
     path = config()
-    starting = partial(start_torchrun, "-c", path, processes=1, script=SCRIPT, agent=agent, program=TORCHRUN)
-    agents = [starting() for _ in range(2)]
+    start = partial(start_torch_distributed_run, "-c", path, processes=1, script=SCRIPT, agent=agent)
+    agents = [start() for _ in range(2)]
     said = [agent.communicate(timeout=120)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
     (run,) = project.run_dirs()

@@ -47,9 +47,7 @@ def is_alive(number):
         return False
 
 
-@pytest.mark.parametrize(
-    ("name", "code", "workers"), [("SIGTERM", 143, 0), ("SIGTERM", 143, 2), ("SIGINT", 130, 2), ("SIGUSR1", 138, 0)]
-)
+@pytest.mark.parametrize(("name", "code", "workers"), [("SIGTERM", 143, 2), ("SIGINT", 130, 2), ("SIGUSR1", 138, 0)])
 def test_a_signal_to_the_whole_group_ends_a_run_saved(project, endless, name, code, workers):
     process = endless(workers)
     assert len(children_of(process)) == workers

@@ -32,10 +32,10 @@ def test_contenders_take_turns_and_reach_the_same_loss(monkeypatch, capsys):
     assert table.count("\n") == 1 + 2 and "| **template** |" in table
 
 
-def test_a_contender_that_fails_ends_the_benchmark_and_all_of_its_processes(monkeypatch):
-    monkeypatch.setattr(measure, "TURN_SECONDS", 0.1)
+def test_a_contender_that_fails_ends_the_benchmark_and_all_of_its_processes(tmp_path):
     with pytest.raises(SystemExit, match=r"KeyError: .*nobody"):
-        measure.side_by_side("tiny", ["nobody"], rounds=1)
+        with measure.Contender("nobody", "tiny", tmp_path / "page") as own:
+            own.warm_up()
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     names = [Path(f"/proc/{child}/cmdline").read_text() for child in children]
     assert not [name for name in names if "contenders.py" in name]
