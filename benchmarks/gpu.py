@@ -2,7 +2,7 @@
 
 python benchmarks/gpu.py [--rounds 2] [WORKLOAD ... | levers]
 
-Measured as `make bench` does it on the CPU. Real Fashion-MNIST is read from data/. Takes ten minutes and a CUDA GPU.
+Measured as `make bench` does it on the CPU; takes a quarter of an hour, a CUDA GPU, and Fashion-MNIST in data/.
 """
 
 import argparse

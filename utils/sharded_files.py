@@ -63,7 +63,7 @@ class _Writer(dcp.FileSystemWriter):
             raise (_os_error_behind(error) or error) from error
 
     def finish(self, metadata: dcp_metadata.Metadata, results: Any) -> None:
-        """Where each part is: torch before 2.12 tells it to the file alone, not to who waits for `async_save`."""
+        """Where each part is: torch 2.10 and 2.11 write it to the file alone, and `async_save` lacks it."""
         super().finish(metadata, results)
         metadata.storage_data = {result.index: result.storage_data for written in results for result in written}
 
