@@ -70,7 +70,7 @@ def run(args, config, places):
 
 def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     """Every part by name, in the order in which they need each other."""
-    from base.kernels import fused_if_possible, in_memory_format
+    from base.kernels import fused_if_possible, in_memory_format, with_safe_kernels
     from base.lr_schedule import LRSchedule
     from base.parameter_groups import parameter_groups
     from base.run import Run
@@ -85,10 +85,13 @@ def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     batches = make_batches_of_splits(datasets, plan.top.seed, plan.loader_options, devices.main)
     metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
     model = prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from)
-    model = in_memory_format(devices.share(model), plan.model.extras.channels_last, batches, plan.optimizer.target)
+    users = (plan.trainer.target, plan.loss.target)
+    is_last, shared = plan.model.extras.channels_last, devices.share(model)
+    model = in_memory_format(shared, is_last, batches, plan.optimizer.target, users)
     loss_fn = devices.move(plan.loss.build())
     fused = fused_if_possible(plan.optimizer.target, plan.optimizer.args, model)
     optimizer = plan.optimizer.build(params=parameter_groups(model, plan.optimizer.extras.groups or ()), **fused)
+    optimizer = optimizer and with_safe_kernels(optimizer)
     lr_scheduler = LRSchedule(plan.lr_scheduler.build(optimizer=optimizer), plan.lr_scheduler.extras.interval)
     run = Run(plan.run_options, batches, metrics, devices, plan.top.seed)
     return plan.trainer.build(run=run, model=model, loss_fn=loss_fn, optimizer=optimizer, lr_scheduler=lr_scheduler)

@@ -77,7 +77,7 @@ def test_the_trial_takes_no_memory_for_a_whole_batch(project, write_into):
     write_into(model.model, Counting)
     Counting.sizes.clear()
     trainer = project.trainer(model=project.config["model"] | {"type": "Counting"})
-    assert Counting.sizes == [2]
+    assert Counting.sizes == [2, 2]  # in evaluation, and in training
     assert trainer.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
 
 
