@@ -5,6 +5,8 @@ from collections.abc import Sized
 from copy import copy
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 SPLITS = ("train", "valid", "test")
@@ -31,6 +33,18 @@ class BaseDataset(Dataset[Any], ABC):
     def collate(self, samples: list[Any]) -> Any:
         """Make a batch of samples. The default stacks tensors, and goes into tuples, lists and dicts."""
         return default_collate(samples)
+
+
+def targets_of(dataset: Any) -> Tensor | None:
+    """The class numbers of all samples, where a data set keeps them in `targets`, as those of torchvision do."""
+    targets = getattr(dataset, "targets", None)
+    if not hasattr(dataset, "__len__") or targets is None or len(targets) != len(dataset):
+        return None
+    try:
+        numbers = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return None if numbers.is_floating_point() or numbers.is_complex() or numbers.dim() != 1 else numbers
 
 
 def with_transforms_of(other: Any, dataset: Any) -> Any:

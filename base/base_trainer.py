@@ -15,17 +15,18 @@ from base.checkpoints import Checkpoints
 from base.epoch_so_far import EpochSoFar, epoch_so_far
 from base.finite import FiniteWatch, NonFinite
 from base.lr_schedule import LRSchedule, learning_rates
-from base.memory import explain_memory
 from base.monitor import Monitor
 from base.run import Run
-from base.state import give_state, state_of
+from base.state import give_state, state_alone, state_of
+from base.steps import result_of
 from logger.means import RunningMeans, StepResult, joint_means
 from logger.metrics import scalars_and_matrices
+from logger.names import checked_values
 from logger.progress import Progress
 from logger.tables import VALID, EpochTable
 from logger.writers import Writers
 from utils.checkpoint import Stateful, load_into
-from utils.distributed import explain_lost_rank, world_size
+from utils.distributed import world_size
 from utils.errors import BatchError, RunError, Stopped
 from utils.seed import seed_own
 from utils.signals import StopSignals
@@ -48,6 +49,8 @@ class BaseTrainer(ABC):
         self.writers = Writers()
         self.watch = FiniteWatch(run.metrics.functions, stops=options.on_non_finite == "stop")
         self.epoch = self.step = 0  # finished ones; inside an epoch, its own number
+        self.samples = 0  # in the batch of a step, as the loader counts them: this process's part
+        self.is_rehearsal = False  # whether a step is one before the run, whose effects are taken back
         self.so_far: EpochSoFar | None = None  # of the epoch under way
 
     # ---- yours ----
@@ -86,6 +89,7 @@ class BaseTrainer(ABC):
         self._checkpoints, self.writers, table = checkpoints, writers, EpochTable()
         self._values: dict[str, Any] = {}  # of the last epoch
         self._is_saved = True
+        self.watch.note_buffers(self.parts(nn.Module))
         try:
             with StopSignals():
                 try:
@@ -94,6 +98,10 @@ class BaseTrainer(ABC):
                             log.info(line)
                 except (Stopped, BatchError) as stop:
                     checkpoints.interrupt(self._good_state, self.step, stop)
+                    raise
+                except Exception:
+                    if self.so_far is not None and self.so_far.trained is not None:
+                        checkpoints.rescue(partial(state_alone, self), self.epoch)
                     raise
         except NonFinite as failure:
             checkpoints.record(failure)
@@ -146,9 +154,9 @@ class BaseTrainer(ABC):
         progress = Progress(batches.epoch(steps), total, split)
         with torch.no_grad():
             for batch in progress:
-                result = self.result_of(self.valid_step, batch)
-                means.update(result)
-                progress.update(result.count * world_size())
+                means.update(self.result_of(self.valid_step, batch, batches.samples))
+                self.metrics.end_batch(batches.samples)
+                progress.update(batches.samples * world_size())
         return means.compute() | scalars_and_matrices(self.metrics.compute())
 
     @final
@@ -171,14 +179,9 @@ class BaseTrainer(ABC):
         self.epoch, self.so_far = self.epoch + 1, epoch_so_far(state)
 
     @final
-    def result_of(self, step: Callable[[Any], StepResult], batch: Any) -> StepResult:
-        """Give a batch, on the run's device, to `train_step` or `valid_step`."""
-        try:
-            return step(self.run.devices.move(batch))
-        except (RuntimeError, MemoryError) as error:
-            explain_memory(error, batch, self.step + 1)
-            explain_lost_rank(error)
-            raise
+    def result_of(self, step: Callable[[Any], StepResult], batch: Any, samples: int | None = None) -> StepResult:
+        """Give a batch of so many samples, on the run's device, to `train_step` or `valid_step`."""
+        return result_of(self, step, batch, samples)
 
     # ---- its parts, in calling order ----
 
@@ -207,11 +210,14 @@ class BaseTrainer(ABC):
         self.run.devices.share_buffers(self.parts(nn.Module).values())
         options = self.run.options
         validated = self.evaluate("valid", options.valid_steps) if "valid" in self.run.batches else {}
-        scalars = self._write_matrices(trained, "train") | {
-            VALID + name: value for name, value in self._write_matrices(validated, "valid").items()
+        scalars = self.writers.matrices_in(trained, "train", self.step)
+        scalars |= {
+            VALID + name: value for name, value in self.writers.matrices_in(validated, "valid", self.step).items()
         }
         values = {"epoch": self.epoch, "step": self.step} | self.so_far.learning_rates | scalars
+        own = dict(values)
         self.on_epoch_end(values)
+        values = checked_values(f"{type(self).__name__}.on_epoch_end", own, values)
         if options.histogram_period and self.epoch % options.histogram_period == 0:
             self.writers.histograms(self.parts(nn.Module), self.step)
         clock = {"items_per_second": progress.items_per_second, "data_wait_share": progress.data_wait_share}
@@ -231,15 +237,15 @@ class BaseTrainer(ABC):
         schedules = self.parts(LRSchedule).values()
         for batch in progress:
             rates = self.learning_rates()
-            result = self.result_of(self.train_step, batch)
+            result = self.result_of(self.train_step, batch, batches.samples)
             self.step += 1
             so_far.steps += 1
             when = {"step": self.step, "epoch": self.epoch, "batch": so_far.steps, "learning_rates": rates}
             names, values = list(result.means), so_far.means.update(result)
             self.watch.update(when, names, values)
-            progress.update(result.count * world_size())
+            progress.update(batches.samples * world_size())
             if self.step % options.log_steps == 0:
-                self._log_step(names, values, result.count, progress)
+                self._log_step(names, values, result, progress)
             for schedule in schedules:
                 schedule.on_step()
             self._checkpoints.end_step(self._good_state, self.step)
@@ -254,21 +260,16 @@ class BaseTrainer(ABC):
         self.watch.check_parameters(self.parts(nn.Module), {"step": self.step, "epoch": self.epoch})
         return self.state_dict()
 
-    def _log_step(self, names: list[str], values: Tensor, count: int, progress: Progress) -> None:
-        parts = self.watch.check((values.tolist(), count))  # waits for the device; no other step does
+    def _log_step(self, names: list[str], values: Tensor, result: StepResult, progress: Progress) -> None:
+        counts = [float(count) for count in result.counts()]
+        parts = self.watch.check((values.tolist(), counts))  # waits for the device; no other step does
         means, rates = dict(zip(names, joint_means(parts), strict=True)), self.learning_rates()
         progress.show(**{names[0]: means[names[0]]}, **rates)
         self.writers.step(means | rates, self.step)
 
-    def _write_matrices(self, values: dict[str, Any], phase: str) -> dict[str, float]:
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.dim() == 2:
-                self.writers.matrix(f"{name}/{phase}", value, self.step)
-        return {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-
     def _step_schedules(self, values: dict[str, float]) -> None:
         for schedule in self.parts(LRSchedule).values():
-            schedule.on_epoch_end(values[self.monitor.name] if self.monitor.is_on else None)
+            schedule.on_epoch_end(values.get(self.monitor.name))
 
     @final
     def learning_rates(self) -> dict[str, float]:

@@ -18,6 +18,7 @@ from utils.errors import BatchError, ConfigError, RunError, Stopped
 from utils.files import write_atomically
 from utils.options import RunOptions
 from utils.paths import shown_path
+from utils.plain import NotPlain, plain
 from utils.run_checkpoints import BEST, EPOCH, LAST, STEP, drop_later, keep_newest, numbered_name, restore_best
 from utils.run_dir import CONFIG, FAILURE, describe_run
 from utils.shards import Shards, gathered, taken_apart
@@ -110,6 +111,17 @@ class Checkpoints:
         if isinstance(reason, Stopped) and is_first():
             requeue_in_slurm(reason.by)
 
+    def rescue(self, state: Callable[[], dict[str, Any] | None], epoch: int) -> None:
+        """Save the training phase of an epoch when what follows it has failed. Needs no other process, and never
+        raises: what has failed is more important."""
+        content = state() if is_first() else None
+        if content is not None and self._write(lambda: self._content(lambda: content), f"Epoch {epoch}", [LAST]):
+            log.info(
+                "The training phase of epoch %d is saved. To go on: python train.py -r %s",
+                epoch,
+                shown_path(self.run_dir),
+            )
+
     def record(self, failure: NonFinite) -> None:
         """Note what `--replay` needs to come to the same failure."""
         if not is_first():
@@ -125,7 +137,10 @@ class Checkpoints:
 
     def _save(self, state: State, what: str, names: list[str]) -> bool:
         self._shards.finish()  # of the save before
-        whole = self._content(state)
+        try:
+            whole = self._content(state)
+        except NotPlain as error:
+            raise RunError(f"{what} could not be saved: {error} The checkpoints before it are good.") from error
         self._saved_at = time.monotonic()
         content, shards = taken_apart(whole)
         if not shards:
@@ -165,4 +180,4 @@ class Checkpoints:
         return True
 
     def _content(self, state: State) -> dict[str, Any]:
-        return state() | {"config": self._config}
+        return plain(state()) | {"config": self._config}

@@ -36,6 +36,7 @@ class FiniteWatch:
         self._ignored = ignored
         self.stops = stops
         self._has_warned = False
+        self._infinite_before: Collection[str] = ()
         self._recent: list[tuple[dict[str, Any], list[str], Tensor]] = []
 
     def update(self, when: dict[str, Any], names: list[str], values: Tensor) -> None:
@@ -66,21 +67,29 @@ class FiniteWatch:
             self._found(*min(found, key=lambda one: one[0]["step"]))
         return list(notes)
 
+    def are_finite(self, modules: dict[str, nn.Module]) -> bool:
+        """Whether all that a save would hold is finite here, where that matters."""
+        return not self.stops or not _not_finite(modules, self._infinite_before)
+
     def check_parameters(self, modules: dict[str, nn.Module], when: dict[str, Any]) -> None:
         """Look at what is about to be saved: a gradient that no step reports may have spoilt it.
 
         Raises:
             NonFinite: a parameter is not finite, where `stops` is set; on every process.
         """
-        for key, module in modules.items() if self.stops else ():
-            weights = {name: own_part(weight) for name, weight in module.named_parameters(prefix=key)}
-            device = next(iter(weights.values())).device if weights else None
-            flags = [torch.isfinite(weight).all().to(device) for weight in weights.values()]
-            is_finite = torch.stack(flags).tolist() if flags else []
-            own = [name for name, is_good in zip(weights, is_finite, strict=True) if not is_good]
-            if found := list(chain.from_iterable(distributed.gather(own[:1]))):
-                message = f"step {when['step']}: the parameter {found[0]} is not finite, though no step reported it."
-                raise NonFinite(message, when | {"name": found[0]})
+        if not self.stops:
+            return
+        own = _not_finite(modules, self._infinite_before)
+        if found := list(chain.from_iterable(distributed.gather(own[:1]))):
+            raise NonFinite(
+                f"step {when['step']}: {found[0]} is not finite, though no step reported it.",
+                when | {"name": found[0]},
+            )
+
+    def note_buffers(self, modules: dict[str, nn.Module]) -> None:
+        """Note the buffers that are infinite from the start, as a mask for attention is: they may stay so."""
+        buffers = {name for key, module in modules.items() for name, _ in module.named_buffers(prefix=key)}
+        self._infinite_before = buffers.intersection(_not_finite(modules, ()))
 
     def _found(self, when: dict[str, Any], name: str, value: float) -> None:
         rates = ", ".join(f"{rate} {number:.4g}" for rate, number in when["learning_rates"].items())
@@ -90,3 +99,18 @@ class FiniteWatch:
         if not self._has_warned:
             log.warning("%s Going on, and telling it once.", message)
             self._has_warned = True
+
+
+def _not_finite(modules: dict[str, nn.Module], ignored: Collection[str]) -> list[str]:
+    """The names of parameters and buffers that are not finite, but for those ignored. Syncs with the device once."""
+    tensors = {
+        name: own_part(tensor)
+        for key, module in modules.items()
+        for name, tensor in chain(module.named_parameters(prefix=key), module.named_buffers(prefix=key))
+        if name not in ignored and (tensor.is_floating_point() or tensor.is_complex())
+    }
+    if not tensors:
+        return []
+    device = next(iter(tensors.values())).device
+    flags = torch.stack([torch.isfinite(tensor).all().to(device) for tensor in tensors.values()])
+    return [name for name, is_good in zip(tensors, flags.tolist(), strict=True) if not is_good]

@@ -1,6 +1,6 @@
 """Which kernels compute, where the config leaves that to the machine. What each saves is in docs/performance.md.
 
-Whatever is chosen here must train to the same weights as torch's plain way; where that is not certain, it is not chosen.
+What is chosen here must train to the same weights as torch's plain way. Where that is not certain, it is not chosen.
 """
 
 import inspect
@@ -19,6 +19,7 @@ from utils.distributed import from_first
 from utils.errors import BatchError, ConfigError, UserError
 from utils.seed import rng_state, set_rng_state
 from utils.shards import is_sharded
+from utils.snapshot import untouched
 
 # The optimizers that have a fused kernel, one pass over the weights in the place of one an operation; and where.
 _FUSED: dict[Callable[..., Any], tuple[str, ...]] = {
@@ -48,8 +49,10 @@ def fused_if_possible(optimizer: Callable[..., Any], chosen: Collection[str], mo
     return {"fused": True} if can else {}
 
 
-def with_safe_kernels(optimizer: optim.Optimizer) -> optim.Optimizer:
+def with_safe_kernels(optimizer: optim.Optimizer | None) -> optim.Optimizer | None:
     """Have a fused optimizer, chosen here or by the config, train to the same weights as the plain one."""
+    if optimizer is None:
+        return None
     _agree_on_kernels(optimizer)
     optimizer.register_load_state_dict_post_hook(_agree_on_kernels)
     optimizer.register_step_pre_hook(_prepare_fused_step)
@@ -94,7 +97,7 @@ def in_memory_format(
     is_last: bool | None,
     batches: Mapping[str, Batches],
     optimizer: Callable[..., Any],
-    users: Collection[Callable[..., Any]] = (),
+    *users: Callable[..., Any],
 ) -> nn.Module:
     """The model in the `channels_last` memory format, or as it is. All processes of a run do as the first one.
 
@@ -151,11 +154,12 @@ def _suits(model: nn.Module, batches: Batches) -> bool:
     rng = rng_state()
     try:
         copy = deepcopy(model).to(memory_format=torch.channels_last)
-        for is_training in (False, True):
-            outputs = list(tensors(copy.train(is_training)(inputs[:FEW].clone())))
-            torch.stack([output.sum() for output in outputs]).sum().backward()
-            if not all(output.dim() < 4 for output in outputs):
-                return False
+        with untouched(copy):  # its class may count
+            for is_training in (False, True):
+                outputs = list(tensors(copy.train(is_training)(inputs[:FEW].clone())))
+                torch.stack([output.sum() for output in outputs]).sum().backward()
+                if not all(output.dim() < 4 for output in outputs):
+                    return False
         return True
     except Exception:
         return False

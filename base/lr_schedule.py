@@ -86,8 +86,8 @@ class LRSchedule:
 
     def _step(self, monitored: float | None) -> None:
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            assert monitored is not None, "check() asks for a monitor"
-            self.scheduler.step(monitored)
+            if monitored is not None:  # an epoch may lack it
+                self.scheduler.step(monitored)
         elif self.scheduler is not None:
             self.scheduler.step()
 

@@ -1,22 +1,20 @@
 """What to do when memory does not suffice."""
 
-from typing import Any
-
 import torch
 
-from utils.batch import tensors
 from utils.errors import RunError
 
 
-def explain_memory(error: BaseException, batch: Any, step: int) -> None:
+def explain_memory(error: BaseException, size: int, step: int) -> None:
     """Turn an out-of-memory error of a step into one that says how large the batch was and what to try.
+
+    `size`: samples in the batch.
 
     Raises:
         RunError: it is one.
     """
     if is_out_of_memory(error):
         reason = " ".join(str(error).split())[:300]
-        size = next((len(tensor) for tensor in tensors(batch) if tensor.dim()), 1)
         raise RunError(
             f"step {step}: out of memory with a batch of {size}: {reason}\n"
             f"Try a smaller batch (--bs {max(1, size // 2)}), a smaller model, or another device (-d)."

@@ -51,6 +51,9 @@ class Monitor:
         """Take in an epoch's values; whether it is the best so far."""
         if not self.is_on:
             return False
+        if self.name not in values:
+            log.warning("epoch %d has no value named %s: it is not compared.", int(values["epoch"]), self.name)
+            return False
         value = values[self.name]
         if not math.isfinite(value):
             log.warning("%s is %s, which is never the best.", self.name, value)

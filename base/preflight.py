@@ -1,51 +1,67 @@
 """What a run checks before it starts, so that nothing fails after hours that could have failed at once."""
 
+import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from base.base_trainer import BaseTrainer, StepResult
 from base.lr_schedule import LRSchedule
+from base.rehearsal import rehearsal
 from base.step_option import StepOption
 from base.tools.anomaly import explained_backward
+from base.tools.check_loss import LossCalls, LossWatch, check_targets
+from base.tools.check_step import GradientWatch
+from base.tools.report import Report, listed
+from logger.means import RunningMeans
 from logger.metrics import scalars_and_matrices
+from logger.names import checked_values
 from logger.tables import VALID
-from utils.checkpoint import check_plain
+from utils.batch import described
 from utils.distributed import gather, steps_are_joint, world_size
-from utils.errors import BatchError, ConfigError, UserError, closest
+from utils.errors import BadReturn, BatchError, ConfigError, RunError, Stopped, UserError, closest
 from utils.frames import told
-from utils.seed import rng_state, set_rng_state
+from utils.plain import plain, restored
 from utils.shards import taken_apart
 
-_NOT_TOLD = [Path(__file__).parent, Path(torch.__file__).parent]
-# What a step raises when model, loss and data do not suit each other.
-_MISUSES = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError)
-RESERVED = ("format", "epoch", "step", "monitor", "batches", "epoch_so_far", "rng", "other_ranks", "config")
+log = logging.getLogger(__name__)
+_NOT_TOLD = [Path(__file__).parent, Path(__file__).parent.parent / "logger", Path(torch.__file__).parent]
+RESERVED = ("format", "epoch", "step", "monitor", "batches", "epoch_so_far", "rng", "other_ranks", "config", "shards")
+MOST_FRAMES = 3  # of the person's code in a message
 
 
-def check_before_training(trainer: BaseTrainer) -> None:
-    """Score one validation batch, make one training step and undo it, and look for what the config follows.
+def check_before_training(trainer: BaseTrainer, warns: bool = True) -> None:
+    """Rehearse: score a validation batch and make a training step, each on the first batch and, where it is smaller, on
+    the last one. Look for what the config asks for, and take all back.
+
+    `warns`: whether to log what trains badly.
 
     Raises:
         ConfigError: no value has the monitored name; a scheduler cannot do what it is asked; a key is taken.
-        CheckpointError: a part's state could not be loaded again.
-        TypeError: a step returns something else than a `StepResult`.
+        UserError: a step fails, or returns something that the run cannot use; a state could not be read again.
     """
+    report = Report()
     _check_stateful(trainer)
     for schedule in trainer.parts(LRSchedule).values():
         schedule.check(trainer.monitor, trainer.run.options.epochs, _steps_per_epoch(trainer))
-    rng = rng_state()
-    names = {VALID + name for name in _names_in_validation(trainer)} | _names_in_training(trainer)
-    names = set().union(*gather(names))
-    set_rng_state(rng)
+    with rehearsal(trainer):
+        values = {VALID + name: value for name, value in _rehearse_validation(trainer).items()}
+        values |= _rehearse_training(trainer, report)
+        if trainer.monitor.is_on and not any(gather(trainer.monitor.name in values)):
+            values = _after_epoch_end(trainer, values)
+    names = set().union(*gather(set(values)))
     if trainer.monitor.is_on and trainer.monitor.name not in names:
         missing, reason = trainer.monitor.name, "" if "valid" in trainer.run.batches else " There is no validation set."
         raise ConfigError(f"trainer.monitor: no value is named {missing!r}.{reason} {closest(missing, names)}")
+    for problem in report.problems if warns else ():
+        log.warning("%s", problem)
+    for note in report.notes if warns else ():
+        log.info("%s", note)
 
 
 def _steps_per_epoch(trainer: BaseTrainer) -> int | None:
@@ -56,78 +72,147 @@ def _check_stateful(trainer: BaseTrainer) -> None:
     owner, parts = type(trainer).__name__, trainer.stateful()
     if "model" not in parts:
         raise ConfigError(f"{owner}.stateful: 'model' is missing: the key under which others find the weights.")
-    for name, part in parts.items():
+    for name in parts:
         if name in RESERVED:
             raise ConfigError(f"{owner}.stateful: {name!r} is a key of the run's own. Choose another name.")
-        if not isinstance(part, nn.Module):
-            check_plain(name, taken_apart(part.state_dict())[0])
 
 
-def _names_in_validation(trainer: BaseTrainer) -> set[str]:
+def _rehearse_validation(trainer: BaseTrainer) -> dict[str, float]:
     if "valid" not in trainer.run.batches:
-        return set()
+        return {}
     trainer.set_training(False)
     with torch.no_grad():
-        return _names_of(trainer, trainer.valid_step, "valid")
+        values = _rehearse(trainer, trainer.valid_step, "valid")
+        most, steps = trainer.run.options.valid_steps, trainer.run.batches["valid"].steps_per_pass()
+        if most is None or (steps or 0) <= most:
+            _rehearse(trainer, trainer.valid_step, "valid", is_last=True)
+    return values
 
 
-def _names_in_training(trainer: BaseTrainer) -> set[str]:
-    stateful = trainer.stateful()
-    before = deepcopy({name: part.state_dict() for name, part in stateful.items()})
+def _rehearse_training(trainer: BaseTrainer, report: Report) -> dict[str, float]:
     trainer.set_training(True)
     options = [part for part in vars(trainer).values() if isinstance(part, StepOption) and part.is_on]
     for option in options:
         option.is_used = False
-    names = _names_of(trainer, trainer.train_step, "train")
+    parallel, replicas = (
+        trainer.run.devices.parallel,
+        [one for one in vars(trainer).values() if isinstance(one, nn.Module)],
+    )
+    with ExitStack() as stack:
+        for module in replicas:  # a process that waits here for another's gradients could say nothing
+            stack.enter_context(parallel.exchanging(module, False))
+        gradients = stack.enter_context(GradientWatch(trainer))
+        values = _rehearse(trainer, trainer.train_step, "train", report)
+    if parallel.needs_all_gradients and world_size() > 1:
+        _check_all_gradients(gradients)
     for option in options:
         if not option.is_used:
             where = f"trainer.args.{option.option}: train_step of {type(trainer).__name__}"
             raise ConfigError(f"{where} does nothing with it. {option.remedy}; or leave it out.")
+    for name, part in trainer.stateful().items():
+        plain(taken_apart(part.state_dict())[0], name)
+    with ExitStack() as stack:
+        for module in replicas:
+            stack.enter_context(parallel.exchanging(module, False))
+        _rehearse(trainer, trainer.train_step, "train", is_last=True)
     for schedule in trainer.parts(LRSchedule).values() if trainer.step == 0 else ():
         schedule.try_out(trainer.run.options.epochs, _steps_per_epoch(trainer))
-    for name, part in stateful.items():
-        part.load_state_dict(before[name])
-    for optimizer in trainer.parts(Optimizer).values():
-        optimizer.zero_grad()
-    return names
+    return values
 
 
-def _names_of(trainer: BaseTrainer, step: Callable[[Any], StepResult], split: str) -> set[str]:
-    """The names of the scalars that come out of a step, on the batch that is next in a split."""
+def _check_all_gradients(gradients: GradientWatch) -> None:
+    """torch exchanges the gradients of all parameters of a replica, and waits for those that never come."""
+    lacking = sorted(set().union(*gather(set(gradients.lacking()))))
+    if lacking:
+        raise ConfigError(
+            f"parallel: {listed(lacking)}: no gradient in the first step of a process. If another step uses them, "
+            'write "args": {"find_unused_parameters": true} in the section parallel; else take them out or freeze them.'
+        )
+
+
+def _rehearse(
+    trainer: BaseTrainer,
+    step: Callable[[Any], StepResult],
+    split: str,
+    report: Report | None = None,
+    is_last: bool = False,
+) -> dict[str, float]:
+    """The values that come out of a step on the first batch of a split, or on its last one."""
     batches = trainer.run.batches[split]
     trainer.metrics.reset()
+    batch, samples = _batch_of(trainer, split, is_last), batches.samples
+    if is_last and not any(gather(batch is not None)):
+        return {}
+    means, result = RunningMeans(), StepResult({}, 0)
+    losses = LossCalls(report)
     try:
-        batch = batches.trial()
-    except BatchError as error:  # nothing has begun: it is to be mended as a config is
+        with explained_backward(), losses, LossWatch(trainer, losses.report, samples):
+            if batch is not None:
+                result = trainer.result_of(step, batch, samples)
+            means.update(result)
+        computed = scalars_and_matrices(trainer.metrics.compute())
+    except BadReturn as error:
+        raise UserError(str(error)) from error
+    except (UserError, RunError, Stopped):
+        raise
+    except Exception as error:
+        raise UserError(_explained(error, split, batch, samples, losses, is_last)) from error
+    if batch is not None and not is_last:
+        check_targets(trainer.run.batches, losses, batch)
+        _check_metrics(trainer, computed)
+    trainer.metrics.reset()
+    return means.compute() | {name: value for name, value in computed.items() if isinstance(value, float)}
+
+
+def _batch_of(trainer: BaseTrainer, split: str, is_last: bool) -> Any:
+    try:
+        return trainer.run.batches[split].trial(is_last)
+    except BatchError as error:  # nothing has begun: it is an error of the input, as in a config
         raise UserError(str(error)) from error
     except ConfigError:
         if world_size() == 1 or split == "train" or steps_are_joint():
             raise
-        batch = None  # fewer samples than processes: others have one to try
+        return None  # fewer samples than processes: others have one to try
+
+
+def _explained(error: Exception, split: str, batch: Any, samples: int, losses: LossCalls, is_last: bool) -> str:
+    """What failed, where in the person's code, on what kind of batch, and what may help."""
+    text, hints = told(error, without=_NOT_TOLD, most=MOST_FRAMES), []
+    if "view size is not comp" in str(error):
+        hints.append('Use reshape in the place of view, or say "channels_last": false in the model section.')
+    if is_last and split == "train":
+        hints.append('To leave this batch out: "drop_last": true in data_loader; or choose another batch_size.')
+    hints += losses.hints()
+    which = (
+        f"The last {split} batch, of {samples} sample{'s' * (samples != 1)}," if is_last else f"The first {split} batch"
+    )
+    return "\n".join([f"{which} fails. {text}", f"  The batch: {described(batch)}.", *(f"  {hint}" for hint in hints)])
+
+
+def _after_epoch_end(trainer: BaseTrainer, values: dict[str, float]) -> dict[str, float]:
+    """The values with those that `on_epoch_end` adds."""
+    own: dict[str, Any] = {"epoch": trainer.epoch, "step": trainer.step} | trainer.learning_rates() | values
+    added = dict(own)
     try:
-        with explained_backward():
-            result = trainer.result_of(step, batch) if batch is not None else StepResult({}, 0)
-    except _MISUSES as error:
-        hint = ' Or say "channels_last": false in the model section.' if "view size is not comp" in str(error) else ""
-        raise UserError(f"The first {split} batch fails. {told(error, without=_NOT_TOLD)}{hint}") from error
-    if not isinstance(result, StepResult):
-        raise TypeError(f"{step.__qualname__} returns a {type(result).__name__}. Return StepResult(means, count).")
-    computed = scalars_and_matrices(trainer.metrics.compute())
-    _check_metrics(trainer)
-    trainer.metrics.reset()
-    return set(result.means) | {name for name, value in computed.items() if isinstance(value, float)}
+        trainer.on_epoch_end(added)
+        return checked_values(f"{type(trainer).__name__}.on_epoch_end", own, added)
+    except BadReturn as error:
+        raise UserError(str(error)) from error
+    except (UserError, RunError, Stopped):
+        raise
+    except Exception as error:
+        raise UserError(f"on_epoch_end fails. {told(error, without=_NOT_TOLD, most=MOST_FRAMES)}") from error
 
 
-def _check_metrics(trainer: BaseTrainer) -> None:
-    """Save the metric objects, which have seen a batch, and load them again: they must say the same."""
-    metrics, before = trainer.metrics, deepcopy(trainer.metrics.compute())
-    state = deepcopy(metrics.state_dict())
-    check_plain("metrics", state)
+def _check_metrics(trainer: BaseTrainer, before: dict[str, Any]) -> None:
+    """Save the metric objects, which have seen a batch, and load them again: they must return the same."""
+    metrics = trainer.metrics
+    state = restored(deepcopy(plain(metrics.state_dict(), "metrics")))
     metrics.reset()
     metrics.load_state_dict(state, trainer.run.devices.main)
-    for name, value in metrics.compute().items():
+    for name, value in scalars_and_matrices(metrics.compute()).items():
         if not torch.equal(torch.as_tensor(value).nan_to_num(), torch.as_tensor(before[name]).nan_to_num()):
             raise ConfigError(
-                f"metrics: what {name!r} has seen is lost when a run is resumed within an epoch: it is in no attribute "
-                "that holds tensors or plain values. Give the class state_dict() and load_state_dict(state)."
+                f"metrics: {name!r} cannot be saved in the middle of an epoch: what it has seen is not in attributes "
+                "that hold tensors, arrays or plain values. Give the class state_dict() and load_state_dict(state)."
             )

@@ -11,8 +11,10 @@ from utils.options import RunOptions
 
 class Batches(Protocol):
     """The batches of a split, pass after pass; `data_loader.loaders.Batches` is one. Several processes get a part of
-    each; `weight` is what a mean over the last one weighs in the average over them."""
+    each: `samples` is how many are in this one's part of the last batch, `weight` what a mean over it weighs in the
+    average over them."""
 
+    samples: int
     weight: float
 
     @property
@@ -26,8 +28,11 @@ class Batches(Protocol):
         """The next `steps` batches, or one pass; of a split that does not train, the first ones each time. Between two
         batches it raises `Stopped` where a signal has asked for it."""
 
-    def trial(self) -> Any:
-        """A batch to try a step on; the position stays."""
+    def trial(self, is_last: bool = False) -> Any:
+        """The first batch to try a step on, or the last one, where that is of another size; the position stays."""
+
+    def first_samples(self, count: int) -> Any:
+        """A batch of the first samples alone; None where that cannot be."""
 
     def advise(self, wait_seconds: float, seconds: float) -> None:
         """Say what would help where the steps of the last pass waited much for their batches."""

@@ -10,8 +10,9 @@ from torch import nn
 from base.epoch_so_far import joined
 from utils import distributed
 from utils.checkpoint import FORMAT, CheckpointError, Stateful, load_into, packed, unpacked
+from utils.plain import restored
 from utils.seed import rng_state, seed_own, set_rng_state
-from utils.shards import fitted, mesh_of
+from utils.shards import fitted, is_sharded, mesh_of
 
 if TYPE_CHECKING:
     from base.base_trainer import BaseTrainer
@@ -20,11 +21,19 @@ log = logging.getLogger(__name__)
 OWN = ("epoch_so_far", "rng")  # what each process has of its own
 
 
-def state_of(trainer: "BaseTrainer") -> dict[str, Any]:
-    """A checkpoint without its config: plain tensors and plain values. All processes of a run ask for it together."""
+def state_of(trainer: "BaseTrainer", is_alone: bool = False) -> dict[str, Any]:
+    """A checkpoint without its config. All processes of a run ask for it together.
+
+    `is_alone`: they do not, but the training phase is over: all have the same values of it, and go on with new seeds.
+    """
     so_far = trainer.so_far
     own = {"epoch_so_far": so_far.state_dict(trainer.metrics) if so_far else {}, "rng": rng_state()}
-    first, *others = [own] if distributed.world_size() == 1 else map(unpacked, distributed.gather(packed(own)))
+    if distributed.world_size() == 1:
+        first, others = own, []
+    elif is_alone:
+        first, others = own, [own | {"rng": None}] * (distributed.world_size() - 1)
+    else:
+        first, *others = map(unpacked, distributed.gather(packed(own)))
     return {
         "format": FORMAT,
         "epoch": trainer.epochs_done,
@@ -37,6 +46,15 @@ def state_of(trainer: "BaseTrainer") -> dict[str, Any]:
     }
 
 
+def state_alone(trainer: "BaseTrainer") -> dict[str, Any] | None:
+    """A checkpoint when a training phase is over, made without a word from other processes; None where that cannot be,
+    or where a parameter is not finite."""
+    modules = trainer.parts(nn.Module)
+    if any(map(is_sharded, modules.values())) or not trainer.watch.are_finite(modules):
+        return None
+    return state_of(trainer, is_alone=True)
+
+
 def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names: Collection[str]) -> None:
     """Go on from a checkpoint; with `names`, take only these parts from it.
 
@@ -44,7 +62,7 @@ def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names
         CheckpointError: a part is missing, or does not fit.
     """
     parts = {name: part for name, part in trainer.stateful().items() if not names or name in names}
-    state = _with_tensors(trainer, state, source, parts)
+    state = restored(_with_tensors(trainer, state, source, parts))
     for name, part in parts.items():
         load_into(name, partial(_load_fitted, part), state.get(name, {}), source)
     if names:

@@ -2,12 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from utils import distributed
-from utils.batch import batch_size, tensors
 from utils.errors import BatchError, RunError, Stopped
 from utils.signals import STOPPING, StopSignals, raise_if_asked
 
@@ -42,12 +41,14 @@ def own_samples(dataset: Iterable[Any], rank: int, ranks: int) -> Iterator[Any]:
     return islice(dataset, rank, None, ranks)
 
 
-def in_lockstep(batches: Iterator[Any], sizes: Sizes | None, is_training: bool) -> Iterator[tuple[Any, float]]:
+def in_lockstep(
+    batches: Iterator[Any], sizes: Sizes | None, samples: Callable[[], int], is_training: bool
+) -> Iterator[tuple[Any, float]]:
     """Batches, each with what its mean weighs in the average over the processes: 1 unless they have unequal parts.
 
     `sizes`: where every process has as many batches; None where one of them may have fewer, as of a stream. Such a pass
     of training ends with the first process that has no batch left, since a step takes all of them; another pass with
-    the last one.
+    the last one. `samples`: how many are in the batch returned last.
 
     Raises:
         BatchError: on all, where one of them has no batch for a reason.
@@ -58,12 +59,14 @@ def in_lockstep(batches: Iterator[Any], sizes: Sizes | None, is_training: bool) 
             yield batch, 1.0
             raise_if_asked()
     elif sizes is None:
-        yield from _with_a_vote_each(batches, is_training)
+        yield from _with_a_vote_each(batches, samples, is_training)
     else:
         yield from _with_a_vote_now_and_then(batches, sizes)
 
 
-def _with_a_vote_each(batches: Iterator[Any], is_training: bool) -> Iterator[tuple[Any, float]]:
+def _with_a_vote_each(
+    batches: Iterator[Any], samples: Callable[[], int], is_training: bool
+) -> Iterator[tuple[Any, float]]:
     ranks = distributed.world_size()
     while True:
         batch, failure = _NONE, None
@@ -71,7 +74,7 @@ def _with_a_vote_each(batches: Iterator[Any], is_training: bool) -> Iterator[tup
             batch = next(batches, _NONE)
         except BatchError as error:
             failure = error
-        count = 0 if batch is _NONE else _size(batch)
+        count = 0 if batch is _NONE else samples()
         whole, having, failed = _vote([count, batch is not _NONE, failure is not None])
         if failed:
             told = distributed.gather(failure and str(failure))
@@ -115,8 +118,3 @@ def _vote(numbers: list[int]) -> list[int]:
     if asked:
         raise Stopped(asked[-1])  # SLURM's SIGUSR1, where SIGTERM has followed it on another machine
     return found[: len(numbers)]
-
-
-def _size(batch: Any) -> int:
-    """Samples in it, as far as its first tensor tells."""
-    return batch_size(batch) if any(tensor.dim() for tensor in tensors(batch)) else 1

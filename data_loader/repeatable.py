@@ -35,12 +35,14 @@ class Order(Sampler[Position]):
         self._pass = self._first = 0
         self._end: int | None = None
         self.sizes: Sizes = deque()  # of the batches that are asked for
+        self.counts: deque[int] = deque()  # of samples in them, for who reads them
 
     def start(self, number: int, first: int, end: int | None = None) -> None:
         """Make the next iteration pass `number`, from its batch `first` on; up to before `end`, so that no worker loads
         what nobody asks for."""
         self._pass, self._first, self._end = number, first, end
         self.sizes.clear()
+        self.counts.clear()
         for sampler in (self._index_batches, getattr(self._index_batches, "sampler", None)):
             if sampler is not None and hasattr(sampler, "set_epoch"):  # torch's word for "the next pass"
                 sampler.set_epoch(number)
@@ -62,6 +64,7 @@ class Order(Sampler[Position]):
         own, suffix = own_parts(drawn, rank(), world_size()), f"/{rank()}" if rank() else ""
         for number, (indices, whole) in islice(enumerate(own), self._first, self._end):
             self.sizes.append((len(indices), whole))
+            self.counts.append(len(indices))
             yield f"{self._seed}/{self._pass}/{number}{suffix}", indices
 
 

@@ -1,17 +1,20 @@
 """The metrics of a phase: functions give a mean for each batch, objects see the whole phase."""
 
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from logger.means import as_number
 from utils import distributed
-from utils.batch import move, tensors
+from utils.batch import detached, move, tensors
 from utils.checkpoint import packed, unpacked
-from utils.errors import ConfigError
+from utils.errors import BadReturn, ConfigError
+from utils.plain import is_plain
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +54,21 @@ class Metrics:
 
     @torch.no_grad()
     def __call__(self, output: Any, target: Any) -> dict[str, Tensor]:
-        """Update the objects with a batch; return the functions' means over it."""
+        """Update the objects with a batch; return the functions' means over it. They get no gradients to keep.
+
+        Raises:
+            BadReturn: a function returns something else than a number.
+        """
+        output, target = detached(output), detached(target)
         for metric in self.objects.values():
             metric.update(output, target)
-        return {name: metric(output, target) for name, metric in self.functions.items()}
+        return {name: _scalar(name, metric(output, target)) for name, metric in self.functions.items()}
+
+    def end_batch(self, samples: int) -> None:
+        """Say that a step with a batch of so many samples is over, to the objects that ask for it."""
+        for metric in self.objects.values():
+            if hasattr(metric, "end_batch"):
+                metric.end_batch(samples)
 
     def compute(self) -> dict[str, Tensor]:
         """What the objects say of all batches since `reset`, those of all processes.
@@ -82,6 +96,12 @@ class Metrics:
         """Go on from what was saved. `device`: where the steps' outputs are."""
         for name in self.objects.keys() & state.keys():
             _give_state(self.objects[name], state[name], device)
+
+
+def _scalar(name: str, value: Any) -> Tensor:
+    return (
+        value if isinstance(value, Tensor) and value.dim() == 0 else torch.tensor(as_number(value, f"metric {name!r}"))
+    )
 
 
 def _of_all_ranks(name: str, metric: Any) -> Any:
@@ -116,7 +136,7 @@ def _state_of(metric: Any) -> dict[str, Any]:
     if hasattr(metric, "state_dict") and not isinstance(metric, nn.Module):
         return {"own": metric.state_dict()}
     members = {name: value for name, value in _members(metric).items() if name != "_computed"}  # torchmetrics' cache
-    plain = {name: value for name, value in members.items() if _is_plain(value)}
+    plain = {name: value for name, value in members.items() if is_plain(value)}
     inner = {name: _state_of(value) for name, value in members.items() if isinstance(value, MetricObject)}
     moved = [name for name, value in plain.items() if any(tensor.device.type != "cpu" for tensor in tensors(value))]
     return {"plain": plain, "inner": inner, "moved": moved}
@@ -129,7 +149,9 @@ def _give_state(metric: Any, state: dict[str, Any], device: torch.device) -> Non
     members = _members(metric)
     for name, value in state["plain"].items():
         if name in members:  # nothing else: the names are a file's
-            setattr(metric, name, move(value, device) if name in state["moved"] else value)
+            value = move(value, device) if name in state["moved"] else value
+            is_deque = isinstance(members[name], deque)
+            setattr(metric, name, deque(value, members[name].maxlen) if is_deque else value)
     for name, inner in state["inner"].items():
         if isinstance(members.get(name), MetricObject):
             _give_state(members[name], inner, device)
@@ -139,30 +161,36 @@ def _members(metric: Any) -> dict[str, Any]:
     return vars(metric) | getattr(metric, "_modules", {})
 
 
-def _is_plain(value: Any) -> bool:
-    if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
-    if type(value) is dict:
-        return all(map(_is_plain, value.values()))
-    return value is None or type(value) in (Tensor, bool, int, float, str)
-
-
 def scalars_and_matrices(computed: dict[str, Any]) -> dict[str, Any]:
-    """What metrics computed, as floats and, for tensors of two dimensions, as they are; a vector is a float an item.
+    """What metrics computed, as floats and, where it has two dimensions, as tensors. A vector is a float for each item,
+    a dict one for each key, with the metric's name before it.
 
     Raises:
-        TypeError: something else.
+        BadReturn: something else.
     """
-    values: dict[str, Any] = {}
-    for name, value in computed.items():
-        if isinstance(value, Tensor) and value.dim() == 2:
-            values[name] = value
-        elif isinstance(value, Tensor) and value.dim() == 1:
-            values |= {f"{name}_{i}": item for i, item in enumerate(value.tolist())}
-        elif isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.dim() == 0):
-            values[name] = float(value)
-        else:
-            raise TypeError(
-                f"metric {name!r}: compute gives a {type(value).__name__}. Give a number, vector or matrix."
-            )
-    return values
+    return {name: value for metric, found in computed.items() for name, value in _values_in(metric, found)}
+
+
+def _values_in(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _values_in(f"{name}_{key}", item)
+        return
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):  # such as the points of a curve
+        tensor = None
+    if tensor is None or isinstance(value, tuple) or tensor.dim() > 2 or tensor.is_complex():
+        found = (
+            f"shape {tuple(tensor.shape)}" if isinstance(value, Tensor) and tensor is not None else type(value).__name__
+        )
+        raise BadReturn(
+            f"metric {name!r}: compute() returns {found}. Return a number, vector, matrix, or a dict of these; of a "
+            "curve, the area below it."
+        )
+    if tensor.dim() == 2:
+        yield name, tensor
+    elif tensor.dim() == 1:
+        yield from ((f"{name}_{i}", float(item)) for i, item in enumerate(tensor.tolist()))
+    else:
+        yield name, float(tensor)

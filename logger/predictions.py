@@ -16,7 +16,10 @@ MOST_COLUMNS = 1000  # of a table that is still one
 
 
 class Predictions:
-    """Stands among the metrics of a phase, and keeps what they are given: outputs and targets (B, ...)."""
+    """One of the metrics of a phase; keeps what they are given: outputs and targets (B, ...).
+
+    Order of calls: `reset`, then for each batch `update`, once, and `end_batch`.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -24,15 +27,36 @@ class Predictions:
     def reset(self) -> None:
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
+        self._batches = 0
 
     def update(self, output: Any, target: Any) -> None:
         are_rows = all(isinstance(tensor, Tensor) and tensor.dim() for tensor in (output, target))
         if not are_rows or len(output) != len(target):
-            raise UserError("the metrics are given no tensors with an entry for each sample.")
+            raise UserError("--predictions: the metrics are given no tensors with an entry for each sample.")
         if max(output[:1].numel(), target[:1].numel()) > MOST_COLUMNS:
-            raise UserError(f"the metrics are given more than {MOST_COLUMNS:,} numbers for each sample.")
+            raise UserError(f"--predictions: the metrics are given more than {MOST_COLUMNS:,} numbers for each sample.")
         self._outputs.append(output.detach().cpu().reshape(len(output), -1))
         self._targets.append(target.detach().cpu().reshape(len(target), -1))
+
+    def end_batch(self, samples: int) -> None:
+        """Check that a batch of so many samples has given a row for each.
+
+        Raises:
+            UserError: it has not, and no row could be said to be of a sample.
+        """
+        self._batches += 1
+        if not self._outputs:
+            raise UserError("--predictions: this trainer gives no outputs to its metrics.")
+        if len(self._outputs) != self._batches:
+            raise UserError(
+                "--predictions: valid_step gives its metrics outputs more than once for a batch, or not each time. "
+                "Call self.metrics(outputs, targets) once, with the outputs that count."
+            )
+        if len(self._outputs[-1]) != samples:
+            raise UserError(
+                f"--predictions: the metrics are given {len(self._outputs[-1])} rows for a batch of {samples} samples. "
+                "The first dimension of outputs and targets must be the samples."
+            )
 
     def compute(self) -> Tensor:
         """How many there are."""
@@ -41,15 +65,12 @@ class Predictions:
     def write(self, path: Path, rows: Sequence[int] | None = None) -> None:
         """As CSV: `sample,target,output`, or `output_0,...` and, where targets are classes, `prediction`.
 
-        `rows`: the numbers of the samples, where they do not count from 0.
-
-        Raises:
-            UserError: there is nothing to write: the trainer gives its metrics no outputs.
+        Numbers have as many digits as it takes to read them back exactly. `rows`: the numbers of the samples, where
+        they do not count from 0.
         """
-        if not self._outputs:
-            raise UserError("this trainer gives no outputs to its metrics.")
         outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
         are_classes = not targets.is_floating_point() and targets.shape[1] == 1 and outputs.shape[1] > 1
+        digits = 17 if outputs.dtype == torch.float64 else 9
         head = ["sample", *_names("target", targets.shape[1]), *["prediction"] * are_classes]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -57,7 +78,7 @@ class Predictions:
         numbers = range(len(outputs)) if rows is None else rows
         for number, target, output in zip(numbers, targets.tolist(), outputs.tolist(), strict=True):
             best = [max(range(len(output)), key=output.__getitem__)] * are_classes
-            writer.writerow([int(number), *target, *best, *(f"{value:.6g}" for value in output)])
+            writer.writerow([int(number), *target, *best, *(f"{value:.{digits}g}" for value in output)])
         write_atomically(path, text.getvalue().encode())
 
 

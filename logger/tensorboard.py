@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import threading
 import types
@@ -44,7 +45,11 @@ class TensorBoardWriter(Writer):
     def epoch(self, values: dict[str, float]) -> None:
         if not self._has_layout:
             self._has_layout = True
-            pairs = {name: ["Multiline", [_tag(name), _tag(VALID + name)]] for name in values if VALID + name in values}
+            pairs = {  # of a chart, TensorBoard takes regular expressions
+                name: ["Multiline", [f"{re.escape(_tag(part))}$" for part in (name, VALID + name)]]
+                for name in values
+                if VALID + name in values
+            }
             self._writer.add_custom_scalars({"train and valid": pairs})
         scalars = {_tag(name): value for name, value in values.items() if name not in ("epoch", "step")}
         self._scalars(scalars, int(values["step"]))

@@ -51,6 +51,7 @@ class Writers:
 
     def __init__(self, *writers: Writer):
         self._writers = list(writers)
+        self._has_told: set[tuple[str, ...]] = set()
 
     def epoch(self, values: dict[str, float]) -> None:
         self._each("epoch", values)
@@ -60,6 +61,13 @@ class Writers:
 
     def matrix(self, tag: str, matrix: Tensor, step: int) -> None:
         self._each("matrix", tag, matrix, step)
+
+    def matrices_in(self, values: dict[str, Any], phase: str, step: int) -> dict[str, float]:
+        """Write the matrices among the values of a phase; return the others."""
+        matrices = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        for name, matrix in matrices.items():
+            self.matrix(f"{name}/{phase}", matrix, step)
+        return {name: value for name, value in values.items() if name not in matrices}
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
         self._each("picture", tag, picture, step)
@@ -80,14 +88,18 @@ class Writers:
         for writer in list(self._writers):
             try:
                 getattr(writer, method)(*arguments)
-            except Exception as error:
+            except OSError as error:  # the disk is full, or the folder was deleted: the next call would fail, too
                 self._writers.remove(writer)
-                log.warning(
-                    "%s failed and is dropped, training goes on: %s: %s",
-                    type(writer).__name__,
-                    type(error).__name__,
-                    error,
-                )
+                log.warning("%s cannot write any more, training continues without it: %s", _name(writer), error)
+            except Exception as error:  # of one value, which a person's code has given: the others are written
+                what = " ".join([method, *(argument for argument in arguments[:1] if isinstance(argument, str))])
+                if (_name(writer), what) not in self._has_told:
+                    self._has_told.add((_name(writer), what))
+                    log.warning("%s: %s is not written: %s: %s", _name(writer), what, type(error).__name__, error)
+
+
+def _name(writer: Writer) -> str:
+    return type(writer).__name__
 
 
 class JSONLWriter(Writer):

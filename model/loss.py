@@ -7,6 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def nll_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Negative log-likelihood of log-probabilities (B, classes) at the classes (B,)."""
-    return F.nll_loss(output, target)
+def focal_loss(output: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy of logits (B, classes) and classes (B,) in which samples that are classified well count less.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017.
+    """
+    cross_entropy = F.cross_entropy(output, target, reduction="none")
+    return ((1 - (-cross_entropy).exp()) ** gamma * cross_entropy).mean()

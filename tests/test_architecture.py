@@ -93,7 +93,13 @@ def test_one_file_knows_each_of_these():
     only_in(r"SummaryWriter\b", "logger/tensorboard.py")
     only_in(r"\bRANK\b|_RANK\b|WORLD_SIZE|TORCHELASTIC", "utils/distributed.py")
     only_in(r"import distributed as dist|init_process_group", "utils/distributed.py")
-    only_in(r"torch\.distributed\b", "utils/distributed.py", "utils/shards.py", "utils/sharded_files.py")
+    only_in(
+        r"torch\.distributed\b",
+        "utils/distributed.py",
+        "utils/shards.py",
+        "utils/sharded_files.py",
+        "utils/snapshot.py",
+    )
 
 
 def test_only_the_entry_scripts_touch_the_config():

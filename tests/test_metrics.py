@@ -1,5 +1,9 @@
 """An epoch's means are those of the whole set, whatever the sizes of the batches."""
 
+import math
+import re
+
+import numpy as np
 import pytest
 import torch
 from conftest import load
@@ -7,10 +11,11 @@ from torch.nn import functional as F
 
 import model.metric
 from data_loader.datasets import Digits
-from logger.means import RunningMeans, StepResult
+from logger.means import RunningMeans, StepResult, mean_over
 from logger.metrics import Metrics, scalars_and_matrices
 from model.metric import ConfusionMatrix, accuracy, top_k_accuracy
 from model.model import LeNet
+from utils.errors import BadReturn
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 359])
@@ -55,16 +60,60 @@ def test_a_step_may_leave_names_out():
 
 
 @pytest.mark.parametrize(
-    ("mean", "message"),
+    ("mean", "found"),
     [
-        (0.5, "StepResult: 'loss' is a float. Give a scalar tensor."),
-        (torch.zeros(3), "StepResult: 'loss' has shape (3,). Give a scalar: its mean over the batch."),
+        (torch.zeros(3), "of shape (3,)"),
+        (np.zeros((2, 1)), "of shape (2, 1)"),
+        (None, "None"),
+        ("0.5", "a str"),
+        (torch.tensor(1j), "a Tensor"),
     ],
 )
-def test_what_is_no_scalar_tensor_is_named(mean, message):
-    with pytest.raises(TypeError) as error:
-        RunningMeans().update(StepResult({"loss": mean}, count=3))
-    assert str(error.value) == message
+def test_a_mean_that_is_no_number_is_named(mean, found):
+    with pytest.raises(BadReturn) as error:
+        RunningMeans().update(StepResult({"accuracy": torch.tensor(1.0), "loss": mean}, count=3))
+    assert str(error.value) == f"StepResult: 'loss' is {found}. Return a number: its mean over the batch."
+
+
+@pytest.mark.parametrize("kind", [float, np.float64, np.float32, torch.tensor, lambda value: torch.tensor([value])])
+def test_numbers_of_all_kinds_are_means(kind):
+    means = RunningMeans()
+    for value, count in ((0.25, 2), (0.5, kind(0.0)), (1.0, kind(1.5)), (4.0, torch.tensor(1))):
+        means.update(StepResult({"loss": kind(value), "other": torch.tensor(value)}, count))
+    right = (0.25 * 2 + 1.0 * 1.5 + 4.0) / 4.5
+    assert means.compute() == pytest.approx({"loss": right, "other": right})
+
+
+@pytest.mark.parametrize("count", [-1, float("nan"), float("inf")])
+def test_a_count_that_is_none_is_named(count):
+    with pytest.raises(BadReturn, match="StepResult: count is .*. Return the number of items of the batch."):
+        RunningMeans().update(StepResult({"loss": torch.tensor(1.0)}, count))
+
+
+def test_of_no_items_nothing_counts():
+    means = RunningMeans()
+    for count in (0, torch.tensor(0), 0.0):
+        assert means.update(StepResult({"loss": torch.tensor(float("nan"))}, count)).tolist() == [0.0]
+    assert math.isnan(means.compute()["loss"])
+    means.update(StepResult({"loss": torch.tensor(2.0)}, 5))
+    assert means.compute() == {"loss": 2.0}
+
+
+def test_a_mean_over_something_else_has_its_own_count_and_goes_on_after_a_resume():
+    whole, halves = RunningMeans(), RunningMeans()
+    results = [
+        StepResult({"loss": mean_over(torch.tensor(value), count), "accuracy": torch.tensor(value)}, 2)
+        for value, count in ((0.1, 3), (0.7, torch.tensor(0.3)), (0.9, 11.5))
+    ]
+    for number, result in enumerate(results):
+        whole.update(result)
+        if number == 2:
+            state, halves = halves.state_dict(), RunningMeans()
+            halves.load_state_dict(state)
+        halves.update(result)
+    assert whole.compute() == halves.compute()
+    right = (0.1 * 3 + 0.7 * 0.3 + 0.9 * 11.5) / 14.8
+    assert whole.compute() == pytest.approx({"loss": right, "accuracy": 1.7 / 3})
 
 
 def test_top_k_with_fewer_classes_than_k():
@@ -131,8 +180,19 @@ def test_vectors_and_numbers_of_a_metric_are_values_and_the_rest_is_named():
     assert {name: value for name, value in values.items() if name != "counts"} == {
         "recall_0": 0.5, "recall_1": 1.0, "score": 1.0, "f1": 0.5,
     }  # fmt: skip
-    with pytest.raises(TypeError, match="metric 'curve': compute gives"):
-        scalars_and_matrices({"curve": (torch.ones(2), torch.ones(2))})
+    by_name = {"all": {"f1": np.float32(0.5), "recall": [0.25, 1.0]}, "matrix": np.eye(2)}
+    values = scalars_and_matrices(by_name)
+    assert torch.equal(values.pop("matrix"), torch.eye(2, dtype=torch.float64))
+    assert values == {"all_f1": 0.5, "all_recall_0": 0.25, "all_recall_1": 1.0}
+    for curve, found in (
+        ((torch.ones(2), torch.ones(2)), "a tuple"),
+        ([torch.ones(2), torch.ones(3)], "a list"),
+        (torch.ones(2, 2, 2), "a Tensor of shape (2, 2, 2)"),
+        (None, "a NoneType"),
+        ("high", "a str"),
+    ):
+        with pytest.raises(BadReturn, match=re.escape(f"metric 'curve': compute() returns {found}. Return a number")):
+            scalars_and_matrices({"curve": curve})
 
 
 def test_test_py_and_validation_agree_on_the_same_data(project):

@@ -24,7 +24,9 @@ SCENARIOS = ("plain", "late", "missing", "skipped", "skipped_first", "strides", 
 
 
 def test_all_optimizers_of_torch_are_tried():
-    known = {name for name, found in vars(optim).items() if inspect.isclass(found) and issubclass(found, optim.Optimizer)}
+    known = {
+        name for name, found in vars(optim).items() if inspect.isclass(found) and issubclass(found, optim.Optimizer)
+    }
     others = {"Optimizer", "LBFGS", "Muon", "SparseAdam"}  # their own steps have no fused kernel, and other arguments
     assert known == set(OPTIMIZERS) | others
     network = nn.Linear(2, 2)

@@ -173,7 +173,7 @@ def test_no_predictions_where_no_outputs_are_given(project, several, write_into)
     write_into(trainer.trainer, Silent)
     said = several("--folds", "2", trainer={"type": "Silent", "epochs": 1})
     folder = folder_of(project, "digits_lenet-2folds")
-    assert "No predictions.csv: this trainer gives no outputs to its metrics." in said
+    assert "No predictions.csv: --predictions: this trainer gives no outputs to its metrics." in said
     assert (folder / "summary.json").is_file() and not (folder / "predictions.csv").exists()
     path = project.folder / "none.csv"
     assert "gives no outputs" in project.refused(

@@ -83,8 +83,9 @@ def test_a_micro_batch_as_large_as_the_batch_is_the_plain_step(steps):
 
 def test_what_a_batch_is_made_of_is_cut_by_samples():
     batch = {"tokens": torch.arange(5), "texts": list("abcde"), "weights": (torch.ones(5, 2), torch.tensor(3.0))}
-    parts = split(batch, 3)
+    parts, sizes = zip(*split(batch, 5, 3), strict=True)
     first, _, last = parts
+    assert sizes == (1, 2, 2)
     assert [part["tokens"].tolist() for part in parts] == [[0], [1, 2], [3, 4]]  # as equal as can be
     assert first["texts"] == ["a"] and first["weights"][0].shape == (1, 2)
     assert last["texts"] == ["d", "e"] and last["weights"][1] == 3.0

@@ -5,6 +5,7 @@ import logging
 import math
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import wraps
 from types import TracebackType
 from typing import Any, Literal
@@ -12,11 +13,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from base.loss_items import LossItems
 from base.memory import is_out_of_memory
 from base.run import Run
 from base.step_option import StepOption
+from logger.means import mean_over
 from utils import distributed
-from utils.batch import batch_size, split
+from utils.batch import split
 from utils.seed import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
@@ -28,13 +31,23 @@ class MicroBatches(StepOption):
     is the mean loss of the batch, and so are the gradients. Several processes exchange gradients once, after the last
     part; where they have unequal shares of a batch, those weigh, too.
 
-    `size`: None for the whole batch; "auto" begins with that, and halves it where memory does not suffice.
+    `size`: None for the whole batch; "auto" begins with that, and halves it where memory does not suffice. `items`:
+    what the loss is a mean over, where the parts of a batch are (inputs, targets).
     """
 
     option = "micro_batch_size"
     remedy = "Compute a batch by its parts: for inputs, targets in self.micro_batches(batch)"
 
-    def __init__(self, size: MicroBatchSize, run: Run, model: nn.Module, forward: nn.Module):
+    counts: list[int]  # of samples in the parts of the last batch
+
+    def __init__(
+        self,
+        size: MicroBatchSize,
+        run: Run,
+        model: nn.Module,
+        forward: nn.Module,
+        items: LossItems | None = None,
+    ):
         if size is not None and size != "auto" and size < 1:
             raise ValueError(f"micro_batch_size is {size}, not a number of samples")
         if size == "auto" and distributed.steps_are_joint():
@@ -42,32 +55,58 @@ class MicroBatches(StepOption):
         self.is_on, self.is_auto = size is not None, size == "auto"
         self.size = None if size == "auto" else size
         self._run, self._model, self._forward = run, model, forward
+        self._items = items
+        self._ranks = distributed.world_size()
+        self._ranks = distributed.world_size()
         self.is_complete = False
-        self._weight = 1.0
+        self._weight: float | Tensor = 1.0
 
     def weighted(self, loss: Tensor) -> Tensor:
         """The loss of the part that was given last, as it counts in that of the batch."""
+        if isinstance(self._weight, Tensor):  # a part without any label has no mean
+            return torch.where(self._weight > 0, loss * self._weight, 0.0)
         return loss if self._weight == 1.0 else loss * self._weight
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         self.is_used = True
-        self._weight = self._run.batches["train"].weight
-        if self.size is None and not self.is_auto:
+        self.is_complete = False
+        samples = self.samples()
+        if not self.is_on and self._ranks == 1:
+            self.counts, self._weight = [samples], 1.0
             yield batch
             return
-        self.is_complete = False
-        parallel, whole = self._run.devices.parallel, batch_size(batch)
-        parts = split(batch, self._count(whole))
-        for number, part in enumerate(parts, start=1):
+        parts = split(batch, samples, self._count(samples) if self.is_on else 1)
+        self.counts = [count for _, count in parts]
+        weights = self._weights([part for part, _ in parts])
+        for number, ((part, _), self._weight) in enumerate(zip(parts, weights, strict=True), start=1):
             is_last = number == len(parts) and not self.is_auto
-            with parallel.exchanging(self._forward, is_last):
-                self._weight = self._run.batches["train"].weight * batch_size(part) / whole
+            with self._run.devices.parallel.exchanging(self._forward, is_last) if self.is_on else nullcontext():
                 yield part
+        if not self.is_on:
+            return
         if self.is_auto and distributed.sums([0])[0]:
             raise _OtherRankIsShort
         self.is_complete = True  # from here on, all processes have what they need
         if self.is_auto:
             distributed.average(parameter.grad for parameter in self._model.parameters() if parameter.grad is not None)
+
+    def samples(self) -> int:
+        """In this process's part of the batch at hand."""
+        return self._run.batches["train"].samples
+
+    def _weights(self, parts: list[Any]) -> list[float | Tensor]:
+        """What the mean loss of each part weighs in that of the batch, times the number of processes, whose gradients
+        are averaged."""
+        own = [self._items.over(part[1]) if self._items and isinstance(part, (tuple, list)) else None for part in parts]
+        ranks, weight = self._ranks, self._run.batches["train"].weight
+        if None in own:
+            return [weight * count / sum(self.counts) for count in self.counts]
+        items = [torch.as_tensor(number, dtype=torch.float64) for number in own]
+        total = torch.stack(items).sum()
+        if ranks > 1:
+            (joint,) = distributed.sums([float(total)])  # waits for the device
+            total = total.new_tensor(joint)
+        return [(ranks * number / total.clamp(min=torch.finfo(total.dtype).tiny)).float() for number in items]
 
     def _count(self, whole: int) -> int:
         """Parts of a batch of so many samples: as many on all processes, where a forward pass takes all of them."""
@@ -102,7 +141,7 @@ def fitting_memory(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
     @wraps(step)
     def fitted(self: Any, batch: Any) -> Any:
         while self.micro_batches.is_auto:
-            with _Attempt(self.micro_batches, self.model, batch_size(batch)) as attempt:
+            with _Attempt(self.micro_batches, self.model, self.micro_batches.samples()) as attempt:
                 return step(self, batch)
             assert attempt.has_failed
         return step(self, batch)
@@ -148,9 +187,16 @@ class _Attempt:
 
 
 def mean_of(parts: list[dict[str, Tensor]], counts: list[int]) -> dict[str, Tensor]:
-    """The means over all parts, of those over each; `counts`: items in each."""
+    """The means over all parts, of those over each; `counts`: samples in each."""
     if len(parts) == 1:
         return parts[0]
-    shares = torch.tensor(counts) / sum(counts)
-    stacked = {name: torch.stack([part[name].detach() for part in parts]) for name in parts[0]}
-    return {name: (values * shares.to(values)).sum() for name, values in stacked.items()}
+    means = {}
+    for name in parts[0]:
+        values = torch.stack([part[name].detach() for part in parts])
+        over = [getattr(part[name], "over", None) for part in parts]
+        own = counts if None in over else over
+        items = torch.stack([torch.as_tensor(number, device=values.device) for number in own]).double()
+        total = items.sum()
+        mean = (torch.where(items > 0, values, 0.0) * (items / total)).sum().to(values.dtype)
+        means[name] = mean if None in over else mean_over(mean, total)
+    return means

@@ -7,23 +7,24 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from base.base_trainer import BaseTrainer, StepResult
+from base.loss_items import LossItems
 from base.lr_schedule import LRSchedule
 from base.run import Run
+from logger.means import mean_over
 from trainer.activations import checkpoint_activations
 from trainer.averaging import WeightAverage
 from trainer.gradients import check_max_norm, clip_gradients
 from trainer.micro_batches import MicroBatches, MicroBatchSize, fitting_memory, mean_of
 from trainer.precision import Amp, Precision
 from trainer.preview import Preview
-from utils.batch import batch_size
 from utils.checkpoint import Stateful
 
 
 class Trainer(BaseTrainer):
     """Batches are (inputs, targets); the model maps inputs to outputs, the loss compares them with targets.
 
-    Means are weighted by the number of samples; a loss that averages over anything else (class weights, tokens) wants
-    a step of its own, with its own count.
+    Means are weighted by the number of samples; that of one of torch's losses by what it is over (weights of classes,
+    labelled tokens). A loss of yours that is a mean over anything else wants a step of its own, with its own count.
 
     `max_grad_norm`: larger gradients are scaled down to this 2-norm. `micro_batch_size`: a batch is computed in parts
     of so many samples; "auto" finds out how many fit into memory. `amp`: "bf16" or "fp16". `ema_decay`: what is scored
@@ -59,7 +60,8 @@ class Trainer(BaseTrainer):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.max_grad_norm = check_max_norm(max_grad_norm)
-        self.micro_batches = MicroBatches(micro_batch_size, run, model, self.forward)
+        self.loss_items = LossItems(loss_fn, [batches.dataset for batches in run.batches.values()])
+        self.micro_batches = MicroBatches(micro_batch_size, run, model, self.forward, self.loss_items)
         self.precision = Precision(amp, run.devices.main)
         self.scaler = self.precision.scaler
         self.preview = Preview()
@@ -73,15 +75,14 @@ class Trainer(BaseTrainer):
                 outputs = self.forward(inputs)
                 loss = self.loss_fn(outputs, targets)
             self.scaler.scale(self.micro_batches.weighted(loss)).backward()
-            parts.append((outputs, targets, loss))
+            parts.append(self.scores(outputs, targets, loss))
         self.scaler.unscale_(self.optimizer)
         grad_norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.ema.update()
-        counts = [batch_size(targets) for _, targets, _ in parts]
-        means = mean_of([self.scores(*part) for part in parts], counts)
-        return StepResult(means | self.precision.reported(grad_norm), sum(counts))
+        means = mean_of(parts, self.micro_batches.counts)
+        return StepResult(means | self.precision.reported(grad_norm), self.samples)
 
     def valid_step(self, batch: tuple[Any, Any]) -> StepResult:
         inputs, targets = batch
@@ -89,10 +90,12 @@ class Trainer(BaseTrainer):
             outputs = self.scored(inputs)
             loss = self.loss_fn(outputs, targets)
         self.preview.keep(self.step, inputs, outputs, targets)
-        return StepResult(self.scores(outputs, targets, loss), batch_size(targets))
+        return StepResult(self.scores(outputs, targets, loss), self.samples)
 
     def scores(self, outputs: Any, targets: Any, loss: Tensor) -> dict[str, Tensor]:
-        return {"loss": loss, **self.metrics(outputs, targets)}
+        self.loss_items.check(outputs, targets)
+        items = self.loss_items.over(targets)
+        return {"loss": loss if items is None else mean_over(loss, items), **self.metrics(outputs, targets)}
 
     def stateful(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {"optimizer": self.optimizer, "lr_scheduler": self.lr_scheduler}

@@ -19,37 +19,74 @@ def move(batch: Any, device: torch.device) -> Any:
     return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch
 
 
-def split(batch: Any, count: int) -> list[Any]:
-    """The batch in so many parts, as equal as can be, in order: tensors and lists that have an item a sample are cut,
-    whatever else is in it is in every part."""
-    if count == 1:
-        return [batch]
-    whole = batch_size(batch)
-    bounds = [whole * number // count for number in range(count + 1)]
-    return [_cut(batch, start, end, whole) for start, end in pairwise(bounds)]
-
-
-def _cut(batch: Any, start: int, end: int, whole: int) -> Any:
+def detached(batch: Any) -> Any:
+    """The same values without gradients."""
+    if isinstance(batch, Tensor):
+        return batch.detach() if batch.requires_grad else batch
     if isinstance(batch, dict):
-        return {key: _cut(value, start, end, whole) for key, value in batch.items()}
+        return {key: detached(value) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*map(detached, batch))
+    return type(batch)(map(detached, batch)) if type(batch) in (tuple, list) else batch
+
+
+def split(batch: Any, samples: int, count: int) -> list[tuple[Any, int]]:
+    """A batch of so many samples in parts as equal as can be, in order, each with its number of samples. Tensors whose
+    first dimension is the samples, and lists with an entry for each, are cut; anything else is in every part."""
+    if count == 1:
+        return [(batch, samples)]
+    bounds = [samples * number // count for number in range(count + 1)]
+    return [(cut(batch, start, end, samples), end - start) for start, end in pairwise(bounds)]
+
+
+def cut(batch: Any, start: int, end: int, whole: int) -> Any:
+    if isinstance(batch, dict):
+        return {key: cut(value, start, end, whole) for key, value in batch.items()}
     if isinstance(batch, Tensor):
         return batch[start:end] if batch.dim() and len(batch) == whole else batch
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_cut(item, start, end, whole) for item in batch))
-    if isinstance(batch, list) and len(batch) == whole and not any(isinstance(item, Tensor) for item in batch):
+        return type(batch)(*(cut(item, start, end, whole) for item in batch))
+    if isinstance(batch, list) and len(batch) == whole and not _are_parts(batch, whole):
         return batch[start:end]
-    return type(batch)(_cut(item, start, end, whole) for item in batch) if isinstance(batch, (tuple, list)) else batch
+    return type(batch)(cut(item, start, end, whole) for item in batch) if isinstance(batch, (tuple, list)) else batch
+
+
+def _are_parts(items: list[Any], samples: int) -> bool:
+    """Whether a list as long as there are samples is one of tensors with all samples, such as inputs and targets."""
+    return all(isinstance(item, Tensor) and item.dim() and len(item) == samples for item in items)
+
+
+def is_batch_first(batch: Any, samples: int, part: Any, part_samples: int) -> bool:
+    """Whether all tensors have the samples as their first dimension, and lists an entry for each: told by another batch
+    of other samples, made in the same way."""
+    if isinstance(batch, Tensor):
+        return batch.dim() == 0 or (len(batch), len(part)) == (samples, part_samples)
+    if isinstance(batch, dict):
+        return all(is_batch_first(value, samples, part[key], part_samples) for key, value in batch.items())
+    if isinstance(batch, list) and (len(batch), len(part)) == (samples, part_samples):
+        return True
+    if isinstance(batch, (tuple, list)):
+        pairs = zip(batch, part, strict=True)
+        return all(is_batch_first(item, samples, other, part_samples) for item, other in pairs)
+    return True
+
+
+def described(batch: Any) -> str:
+    """The form of a batch, in words: `(float32 (16, 1, 8, 8), int64 (16,))`."""
+    if isinstance(batch, Tensor) or hasattr(batch, "dtype"):
+        return f"{str(batch.dtype).removeprefix('torch.')} {tuple(batch.shape)}"
+    if isinstance(batch, dict):
+        return "a dict with " + ", ".join(f"{key}: {described(value)}" for key, value in batch.items())
+    if isinstance(batch, (tuple, list)):
+        shown = ", ".join([described(item) for item in batch[:4]] + ["..."] * (len(batch) > 4))
+        return f"({shown})" if isinstance(batch, tuple) or len(batch) <= 4 else f"a list of {len(batch)}: [{shown}]"
+    return f"a {type(batch).__name__}"
 
 
 def batch_size(batch: Any) -> int:
-    """How many samples a batch holds: the first dimension of its first tensor.
-
-    Raises:
-        TypeError: there is no tensor in it.
-    """
-    for tensor in tensors(batch):
-        return len(tensor)
-    raise TypeError(f"a {type(batch).__name__} without a tensor does not tell how many samples it holds")
+    """The first dimension of a batch's tensors; 1, the batch itself, where they have different ones."""
+    sizes = {len(tensor) for tensor in tensors(batch) if tensor.dim()}
+    return sizes.pop() if len(sizes) == 1 else 1
 
 
 def tensors(batch: Any) -> Iterator[Tensor]:

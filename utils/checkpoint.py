@@ -1,8 +1,7 @@
 """Checkpoint files: plain tensors and plain values, sealed, and read with `weights_only=True` alone."""
 
+import errno
 import io
-import pickle
-import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from utils.errors import UserError
 from utils.files import write_under_names
 from utils.paths import shown_path
+from utils.plain import plain, restored
 from utils.seal import is_intact, write_sealed
 
 FORMAT = 2  # 1 had no seal, and no position within an epoch
@@ -154,18 +154,37 @@ def save_checkpoint(folder: Path, state: dict[str, Any], names: list[str]) -> No
     So `last.pth` stands last: a kill in between leaves one that does not know of what the other names hold already; in
     another order, it would count on a best one that is not there.
 
+    The new file is read back before it replaces an older one.
+
     Raises:
-        OSError: it could not be written; what stood under the last name before is untouched.
+        OSError: it could not be written, or not read back; the file that had the last name before is untouched.
     """
-    write_under_names(
-        [folder / name for name in names], lambda file: write_sealed(file, lambda sink: torch.save(state, sink))
-    )
+    paths = [folder / name for name in names]
+    write_under_names(paths, lambda file: write_sealed(file, lambda sink: torch.save(state, sink)), _check_readable)
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        if not is_intact(path):
+            raise _Damaged("its checksum does not match")
+        _load_structure(path)
+    except Exception as error:
+        raise OSError(errno.EIO, f"what was written cannot be read back ({error})") from error
+
+
+def _load_structure(path: Path) -> None:
+    """Read a checkpoint without the bytes of its tensors, where the file system can map files into memory."""
+    try:
+        torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError):
+        with open(path, "rb") as file:
+            torch.load(file, map_location="cpu", weights_only=True)
 
 
 def packed(state: Any) -> bytes:
     """A state as bytes, for other processes."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(plain(state), buffer)
     return buffer.getvalue()
 
 
@@ -175,16 +194,4 @@ def unpacked(content: bytes) -> Any:
     Raises:
         UnpicklingError: it holds more than tensors and plain values.
     """
-    return _load(io.BytesIO(content))
-
-
-def check_plain(name: str, state: Any) -> None:
-    """Raise `CheckpointError` if a part's state could be saved but not loaded again."""
-    try:
-        unpacked(packed(state))
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        raise CheckpointError(
-            f"stateful()[{name!r}]: its state holds more than tensors and plain values"
-            f"{f' ({found[1]})' if found else ''}, and could not be loaded again. Turn it into lists and numbers."
-        ) from error
+    return restored(_load(io.BytesIO(content)))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup, Store
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 _CONNECT_MINUTES = 10  # for what comes before the config is known
 _ANSWER_SECONDS = 2.0  # in which the ranks that still live say so
 _LOST = ("closed by peer", "reset by peer", "Broken pipe", "imed out", "imeout", "Connection refused")
@@ -155,14 +156,14 @@ def device_group() -> "ProcessGroup | None":
     return _Connection.device
 
 
-def sums(numbers: Sequence[int]) -> list[int]:
+def sums(numbers: Sequence[N]) -> list[N]:
     """Each number, summed over the ranks."""
     if world_size() == 1:
         return list(numbers)
     import torch
     from torch import distributed as dist
 
-    tensor = torch.tensor(numbers)
+    tensor = torch.tensor(numbers, dtype=torch.float64 if isinstance(numbers[0], float) else torch.int64)
     with lost_ranks_explained():
         dist.all_reduce(tensor, group=_Connection.host)
     return tensor.tolist()

@@ -35,6 +35,10 @@ class BatchError(RunError):
     """There is no next batch. The step before it is whole, so the run can be saved and, once that is mended, go on."""
 
 
+class BadReturn(RunError):
+    """A method of the person's code has returned something that the run cannot use."""
+
+
 class Stopped(Exception):
     """A signal asked the run to stop, and it did, between two steps. Exit code 128 + signal, as of a shell."""
 

@@ -14,8 +14,12 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
     write_under_names([path], content)
 
 
-def write_under_names(paths: Sequence[Path], content: bytes | Callable[[BinaryIO], object]) -> None:
+def write_under_names(
+    paths: Sequence[Path], content: bytes | Callable[[BinaryIO], object], check: Callable[[Path], object] | None = None
+) -> None:
     """Write one file that has several names in a folder: the last name is put in its place when all others are.
+
+    `check`: looks at the new file while every older one is still there, and raises if it is not good.
 
     The temporary name is always the same, so that what a kill leaves behind is written over by the next start.
     """
@@ -28,6 +32,8 @@ def write_under_names(paths: Sequence[Path], content: bytes | Callable[[BinaryIO
                 file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if check is not None:
+            check(temporary)
         for path in paths[:-1]:
             link_atomically(temporary, path)
         os.replace(temporary, paths[-1])

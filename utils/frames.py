@@ -1,5 +1,6 @@
 """The lines of code that led to an error, for messages that stand in the place of a traceback."""
 
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,12 @@ def own_line(error: BaseException) -> str | None:
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     own = [f"{path.relative_to(PROJECT_ROOT).as_posix()}:{line}" for path, line in frames if is_own(path)]
     return own[-1] if own else None
+
+
+def is_project_module(name: str) -> bool:
+    """Whether a module, by its name, is code of the person's own."""
+    path = getattr(sys.modules.get(name), "__file__", None)
+    return path is not None and is_own(Path(path))
 
 
 def is_own(path: Path) -> bool:

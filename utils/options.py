@@ -231,15 +231,23 @@ class LoaderOptions(_Checked):
         return mistakes
 
 
+NAMES_OF_THE_RUN = ("epoch", "step", "lr", "seconds", "items_per_second", "data_wait_share")
+
+
+def is_name_of_the_run(name: str) -> bool:
+    """Whether an epoch has a value of this name that no step gives."""
+    return name in NAMES_OF_THE_RUN or name.startswith("lr_")
+
+
 def parse_monitor(rule: str) -> tuple[str, str]:
     """The mode ("min", "max" or "off") and the name that a rule such as "min val_loss" says.
 
     Raises:
         ConfigError: it is no rule.
     """
-    words = rule.split()
+    words = rule.split(maxsplit=1)  # names may have spaces
     if words == ["off"]:
         return "off", ""
     if len(words) == 2 and words[0] in ("min", "max"):
-        return words[0], words[1]
+        return words[0], words[1].strip()
     raise ConfigError(f"trainer.monitor: {rule!r} is no rule. Choices: 'min NAME', 'max NAME', 'off'.")

@@ -17,6 +17,7 @@ class Parallel:
     """Processes that share nothing. `timeout_minutes`: how long they wait for each other before the run ends."""
 
     timeout_minutes: float
+    needs_all_gradients: ClassVar[bool] = False  # whether a parameter without a gradient would stop a step
     steps_are_joint: ClassVar[bool] = False  # whether a step takes all processes, an evaluation's, too
 
     def check(self, module: nn.Module) -> None:
@@ -58,6 +59,10 @@ class Replicas(Parallel):
 
     options: dict[str, Any]
 
+    @property
+    def needs_all_gradients(self) -> bool:  # type: ignore[override]
+        return not (self.options.get("find_unused_parameters") or self.options.get("static_graph"))
+
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         if not any(parameter.requires_grad for parameter in module.parameters()):
             return module
@@ -80,6 +85,7 @@ class FullShards(Replicas):
     modules: tuple[str, ...]
     is_bf16: bool
     is_freed: bool
+    needs_all_gradients = False  # type: ignore[assignment]
     steps_are_joint = True
 
     def check(self, module: nn.Module) -> None:

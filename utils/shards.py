@@ -60,6 +60,17 @@ def is_sharded(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule)
 
 
+def to_shards(module: nn.Module) -> None:
+    """Give back what a forward pass has gathered, so that the module holds its own parts."""
+    for unit in module.modules():
+        if isinstance(unit, FSDPModule):
+            unit.reshard()
+
+
+def is_shard(tensor: Tensor) -> bool:
+    return isinstance(tensor, DTensor)
+
+
 def class_name(module: nn.Module) -> str:
     """The name of a module's class as it was before it was shared out."""
     return (type(module).__bases__[1] if isinstance(module, FSDPModule) else type(module)).__name__

@@ -16,6 +16,7 @@ from utils.paths import shown_path
 _HEARD = r"\s*(Error detected in|Previous calculation was induced by)"
 _EXPLAINED = ("returned nan values", "modified by an inplace operation")
 _TORCH = Path(torch.__file__).resolve().parent
+_HERE = Path(__file__).resolve().parent  # whose watches are called in between
 _FRAME = re.compile(r'File "(.+)", line (\d+), in (.+)(?:\n    (.+))?')
 
 
@@ -73,7 +74,7 @@ def _forward_calls(heard: list[Warning]) -> Iterator[str]:
     for words, warning in zip(("Its forward call", *["which goes back to"] * len(heard)), heard, strict=False):
         frames = [(Path(file).resolve(), *others) for file, *others in _FRAME.findall(str(warning))]
         own = [frame for frame in frames if is_own(frame[0])]
-        outside_torch = [frame for frame in frames if not frame[0].is_relative_to(_TORCH)]
+        outside_torch = [frame for frame in frames if not frame[0].is_relative_to(_TORCH) and frame[0].parent != _HERE]
         for path, line, function, source in dict.fromkeys(own[-1:] + outside_torch[-1:]):
             yield f"{words}: {shown_path(path)}:{line} in {function}" + f": {source}" * bool(source)
             words = "in there"

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from base.base_trainer import BaseTrainer
+from base.rehearsal import TrainerSnapshot
 from base.tools.check_data import check_data
 from base.tools.check_loss import check_loss
-from base.tools.check_step import GradientWatch, Snapshot, check_parameters, check_zero_grad
+from base.tools.check_step import GradientWatch, check_parameters, check_zero_grad, counted
 from base.tools.report import Report
-from utils.batch import tensors
 from utils.device import Devices
 from utils.disk import readable_size
 
@@ -35,13 +35,14 @@ def check(trainer: BaseTrainer) -> None:
     Raises:
         UserError: there are problems; a line each.
     """
-    report, start, run = Report(), Snapshot(trainer), trainer.run
+    report, start, run = Report(), TrainerSnapshot(trainer), trainer.run
+    train = run.batches["train"]
     positions = {split: batches.state_dict() for split, batches in run.batches.items()}
     _describe_model(trainer, report)
     trainer.set_training(True)
     with GradientWatch(trainer) as gradients:
-        classes = check_loss(trainer, run.batches["train"].epoch(LOSS_STEPS), report)
-        check_zero_grad(trainer, list(run.batches["train"].epoch(ZERO_GRAD_STEPS)), report)
+        classes = check_loss(trainer, counted(train, train.epoch(LOSS_STEPS)), report)
+        check_zero_grad(trainer, counted(train, train.epoch(ZERO_GRAD_STEPS)), report)
         _reset_memory(run.devices)
         seconds = {"train": _seconds_per_step(trainer, "train", TIMED_STEPS)}
     check_parameters(trainer, gradients, report)
@@ -75,7 +76,7 @@ def _seconds_per_step(trainer: BaseTrainer, split: str, most: int) -> float:
     source: Iterator[Any] = batches.epoch(most) if is_training else islice(batches.epoch(), most)
     begin = start = time.perf_counter()
     for batch in source:
-        trainer.result_of(trainer.train_step if is_training else trainer.valid_step, batch)
+        trainer.result_of(trainer.train_step if is_training else trainer.valid_step, batch, batches.samples)
         trainer.step += is_training
         _wait_for(trainer.run.devices)
         now = time.perf_counter()
@@ -98,15 +99,16 @@ def _reset_memory(devices: Devices) -> None:
         torch.cuda.reset_peak_memory_stats(devices.main)
 
 
-def _peak_memory(devices: Devices, snapshot: Snapshot) -> str:
+def _peak_memory(devices: Devices, snapshot: TrainerSnapshot) -> str:
     """Of the process, and of the device without what the check itself keeps there."""
     sizes = []
     if resource is not None:
         unit = 1 if sys.platform == "darwin" else 1024
         sizes.append(f"{readable_size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)} of the process")
     if devices.main.type == "cuda":
-        kept = sum(tensor.nbytes for tensor in tensors(snapshot.parts) if tensor.device == devices.main)
-        sizes.append(f"{readable_size(torch.cuda.max_memory_allocated(devices.main) - kept)} on {devices.main}")
+        sizes.append(
+            f"{readable_size(torch.cuda.max_memory_allocated(devices.main) - snapshot.nbytes)} on {devices.main}"
+        )
     return ", ".join(sizes) or "unknown on this system"
 
 

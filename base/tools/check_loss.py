@@ -1,7 +1,7 @@
 """What reaches the losses of a step, whoever calls them."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite, log
 from typing import Any
@@ -11,10 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from base.base_dataset import targets_of
 from base.base_trainer import BaseTrainer, StepResult
-from base.tools.check_step import step_on
+from base.run import Batches
+from base.tools.check_step import Counted, step_on
+from base.tools.loss_watch import LossWatch
 from base.tools.report import Report
+from logger.means import as_number
+from utils.errors import UserError
 
+IGNORED = -100  # torch's own number for a sample without a label
 MOST_ROWS, MOST_EACH = 256, 16  # that are looked at; of dense outputs, samples and places in each
 NOT_ONE = 0.1  # how far the logarithm of a sum of probabilities may be from 0
 BINARY = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
@@ -39,15 +45,18 @@ class LossCall:
 class LossCalls(TorchFunctionMode):
     """Within its block: each cross-entropy through which gradients flow, and what is wrong with its scores."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report | None) -> None:
         super().__init__()
         self.calls: list[LossCall] = []
         self.has_log_softmax_twice = False
-        self._report = report
+        self.report = report or Report()
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in (F.cross_entropy, F.nll_loss) and len(args) > 1:
+            self._last = args[0], args[1]
         result = func(*args, **(kwargs or {}))
         if func in (F.cross_entropy, F.nll_loss, *BINARY) and not torch.compiler.is_compiling():
             if result.requires_grad:  # else a metric calls it
@@ -65,21 +74,58 @@ class LossCalls(TorchFunctionMode):
         except RuntimeError:
             return  # within torch.func.vmap tensors have no values
         if problem:
-            self._report.problem(f"trainer.train_step: {problem}")
+            self.report.problem(f"trainer.train_step: {problem}")
         has_indices = not is_binary and not targets.is_floating_point()
         self.calls.append(LossCall(name, value, classes, targets.detach() if has_indices else None))
 
+    def hints(self) -> list[str]:
+        """What the last call, which may have failed, had wrong with its targets."""
+        scores, targets = self._last or (torch.zeros(0), torch.zeros(0))
+        if scores.dim() < 2 or targets.is_floating_point() or not targets.numel():
+            return []
+        wrong = targets[(targets != IGNORED) & ((targets < 0) | (targets >= scores.shape[1]))]
+        return [_out_of_range(targets, scores.shape[1])] if wrong.numel() else []
 
-def check_loss(trainer: BaseTrainer, batches: Iterable[Any], report: Report) -> int | None:
+
+def check_targets(batches: Mapping[str, Batches], losses: LossCalls, batch: Any) -> None:
+    """Look at the class numbers of all samples, where the data sets keep them.
+
+    Raises:
+        UserError: there is one that the loss does not know.
+    """
+    classes = _classes(losses.calls, batch)
+    for split, own in batches.items() if classes is not None else ():
+        targets = targets_of(own.dataset)
+        if targets is None or not targets.numel():
+            continue
+        wrong = ((targets != IGNORED) & ((targets < 0) | (targets >= classes))).nonzero().flatten()
+        if wrong.numel():
+            where = f"dataset: {split} sample {int(wrong[0])} has the target {int(targets[wrong[0]])}. "
+            raise UserError(where + _out_of_range(targets, classes))
+
+
+def _out_of_range(targets: Tensor, classes: int) -> str:
+    known = targets[targets != IGNORED]
+    low, high = int(known.min()), int(known.max())
+    return (
+        f"The targets are from {low} to {high}, and the model returns {classes} scores for each sample: class numbers "
+        f"must be from 0 to {classes - 1}, so it needs {high + 1} scores"
+        + ", and targets from 0 on." * (low < 0)
+        + "." * (low >= 0)
+    )
+
+
+def check_loss(trainer: BaseTrainer, batches: Iterable[Counted], report: Report) -> int | None:
     """Make the first steps. How many classes the loss tells apart, if its targets are those of the batches."""
     classes, has_log_softmax_twice = None, False
     for number, batch in enumerate(batches):
-        with LossCalls(report) as losses:
+        losses = LossCalls(report)
+        with losses, LossWatch(trainer, report, batch[1]):
             result = step_on(trainer, batch)
         has_log_softmax_twice |= losses.has_log_softmax_twice
         if number == 0:
             _describe(trainer, result, losses.calls, report)
-            classes = _classes(losses.calls, batch)
+            classes = _classes(losses.calls, batch[0])
     if has_log_softmax_twice:
         report.note(
             "log_softmax stands before cross_entropy, which has one inside: the result is the same, and one of them "
@@ -89,7 +135,7 @@ def check_loss(trainer: BaseTrainer, batches: Iterable[Any], report: Report) -> 
 
 
 def _describe(trainer: BaseTrainer, result: StepResult, calls: list[LossCall], report: Report) -> None:
-    means = {name: value.item() for name, value in result.means.items()}
+    means = {name: as_number(value, name) for name, value in result.means.items()}
     for call in {(call.name, call.classes): call for call in reversed(calls)}.values():
         chance = f"ln {call.classes} = {log(max(call.classes, 1)):.4f} by chance"
         report.row("initial loss", f"{call.name} {call.value:.4f}; {chance}")

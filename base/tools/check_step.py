@@ -11,35 +11,15 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from base.base_trainer import BaseTrainer, StepResult
+from base.rehearsal import TrainerSnapshot
+from base.run import Batches
 from base.tools.report import Report, listed
-from utils.seed import rng_state, set_rng_state
 
 MOST_NUMBERS = 1000  # of a gradient that are compared
 TOLERANCE = 1e-3  # relative; the noise of the device is measured beside it
 
 Gradients = list[Tensor]
-
-
-class Snapshot:
-    """What decides the next step: the parts, the trainer's own numbers, the generators. Can be put back repeatedly."""
-
-    def __init__(self, trainer: BaseTrainer):
-        self._trainer = trainer
-        self.parts = deepcopy({name: part.state_dict() for name, part in trainer.stateful().items()})
-        self._numbers = {name: value for name, value in vars(trainer).items() if isinstance(value, (int, float, str))}
-        self._rng = rng_state()
-
-    def put_back(self) -> None:
-        for name, part in self._trainer.stateful().items():
-            part.load_state_dict(deepcopy(self.parts[name]))  # an optimizer goes on in the very tensors it is given
-        for parameter in parameters_of(self._trainer):
-            parameter.grad = None
-        vars(self._trainer).update(self._numbers)
-        self._trainer.metrics.reset()
-        self.put_back_generators()
-
-    def put_back_generators(self) -> None:
-        set_rng_state(self._rng)
+Counted = tuple[Any, int]  # a batch, and how many samples are in it
 
 
 class GradientWatch:
@@ -71,6 +51,15 @@ class GradientWatch:
         for handle in self._handles:
             handle.remove()
 
+    def lacking(self) -> list[str]:
+        """Parameters without a gradient, of modules of which others have got one."""
+        named: list[str] = []
+        for key, module in self._trainer.parts(nn.Module).items():
+            own = {name: one for name, one in module.named_parameters(prefix=key) if one.requires_grad}
+            if any(one in self.reached for one in own.values()):
+                named += [name for name, one in own.items() if one not in self.reached]
+        return named
+
     def _note_gradient(self, parameter: Tensor) -> None:
         if parameter not in self.reached:
             assert parameter.grad is not None
@@ -82,9 +71,15 @@ class GradientWatch:
         self.has_moved |= any(parameter.grad is not None for parameter in _held([optimizer]))
 
 
-def step_on(trainer: BaseTrainer, batch: Any) -> StepResult:
+def counted(batches: Batches, source: Iterable[Any]) -> list[Counted]:
+    """Some batches of a split, each with how many samples are in it."""
+    return [(batch, batches.samples) for batch in source]
+
+
+def step_on(trainer: BaseTrainer, counted: Counted) -> StepResult:
     """A training step, numbered as in a run, that leaves the batch as it is."""
-    result = trainer.result_of(trainer.train_step, deepcopy(batch))
+    batch, samples = counted
+    result = trainer.result_of(trainer.train_step, deepcopy(batch), samples)
     trainer.step += 1
     return result
 
@@ -101,13 +96,13 @@ def parameters_of(trainer: BaseTrainer) -> dict[Tensor, str]:
 # ---- gradients from one step to the next ----
 
 
-def check_zero_grad(trainer: BaseTrainer, batches: list[Any], report: Report) -> None:
+def check_zero_grad(trainer: BaseTrainer, batches: list[Counted], report: Report) -> None:
     """Compare with what gradients optimizers step where the last step left some, and where it did not.
 
     The same steps are made three times: twice without what is left, which tells the noise, and once with others in its
     place, which turn the first step around: the real ones may be small by clipping, or like those of the next batch.
     """
-    snapshot = Snapshot(trainer)
+    snapshot = TrainerSnapshot(trainer)
     all_parameters = parameters_of(trainer)
     left = {one for one in all_parameters if one.grad is not None and one.grad.to_dense().any()}
     first, gradients = _gradients_used(trainer, snapshot, batches, {}, left)
@@ -131,8 +126,8 @@ def check_zero_grad(trainer: BaseTrainer, batches: list[Any], report: Report) ->
 
 def _gradients_used(
     trainer: BaseTrainer,
-    snapshot: Snapshot,
-    batches: list[Any],
+    snapshot: TrainerSnapshot,
+    batches: list[Counted],
     grads: dict[Tensor, Tensor],
     kept: Collection[Tensor] = (),
 ) -> tuple[Gradients, dict[Tensor, Tensor | None]]:

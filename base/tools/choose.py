@@ -34,5 +34,5 @@ def _after_preflight(tool: Callable[..., None], trainer: BaseTrainer, **options:
     """What a run refuses to start with, a tool does, too."""
     from base.preflight import check_before_training
 
-    check_before_training(trainer)
+    check_before_training(trainer, warns=tool.__name__ != "check")  # which reports the same as problems
     tool(trainer, **options)

@@ -4,15 +4,14 @@ import logging
 import math
 from copy import deepcopy
 from itertools import cycle, islice
-from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from base.base_trainer import BaseTrainer
+from base.tools.check_step import Counted, counted, step_on
 from logger.means import RunningMeans
 from logger.progress import Progress
-from utils.batch import tensors
 from utils.errors import RunError, Stopped, UserError
 from utils.signals import StopSignals, raise_if_asked
 
@@ -33,7 +32,8 @@ def overfit(trainer: BaseTrainer, count: int, most_steps: int = MOST_STEPS) -> N
     batches = _first_batches(trainer, count)
     _undo_schedules(trainer)
     name, before = _score(trainer, batches)
-    what = f"overfit: {len(batches)} batch{'es' * (len(batches) > 1)}, {sum(map(_samples, batches))} samples: {name}"
+    samples = sum(samples for _, samples in batches)
+    what = f"overfit: {len(batches)} batch{'es' * (len(batches) > 1)}, {samples} samples: {name}"
     if not 0 < before < math.inf:
         raise RunError(f"{what} is {before:.3g} before the first step, and cannot come near zero from there.")
     near_zero = NEAR_ZERO * before
@@ -43,9 +43,8 @@ def overfit(trainer: BaseTrainer, count: int, most_steps: int = MOST_STEPS) -> N
     try:
         with StopSignals():
             for steps, batch in enumerate(progress, 1):
-                result = trainer.result_of(trainer.train_step, deepcopy(batch))  # a step may change it in place
-                trainer.step += 1
-                progress.update(result.count)
+                step_on(trainer, batch)
+                progress.update(batch[1])
                 if steps % check_steps == 0 or steps == most_steps:
                     scores.append(_score(trainer, batches)[1])
                     progress.show(**{name: scores[-1]})
@@ -61,13 +60,13 @@ def overfit(trainer: BaseTrainer, count: int, most_steps: int = MOST_STEPS) -> N
     log.info(course)
 
 
-def _first_batches(trainer: BaseTrainer, count: int) -> list[Any]:
+def _first_batches(trainer: BaseTrainer, count: int) -> list[Counted]:
     """Loaded once, so that what is random in them stays as it is."""
     if count < 1:
         raise UserError(f"--overfit {count}: not a number of batches. Write a whole number of at least 1.")
     batches = trainer.run.batches["train"]
     position = batches.state_dict()
-    first = list(islice(batches.epoch(), count))
+    first = counted(batches, islice(batches.epoch(), count))
     batches.load_state_dict(position)  # which lets the loader's workers go
     if len(first) < count:
         log.warning("overfit: %d batches asked for, %d in the training set.", count, len(first))
@@ -81,23 +80,19 @@ def _undo_schedules(trainer: BaseTrainer) -> None:
             group["lr"] = group.get("initial_lr", group["lr"])
 
 
-def _score(trainer: BaseTrainer, batches: list[Any]) -> tuple[str, float]:
+def _score(trainer: BaseTrainer, batches: list[Counted]) -> tuple[str, float]:
     """The name and mean of the loss, as `valid_step` says it; leaves modules as they are in training."""
     means = RunningMeans()
     trainer.set_training(False)
     trainer.metrics.reset()
     with torch.no_grad():
-        for batch in batches:
-            means.update(trainer.result_of(trainer.valid_step, deepcopy(batch)))
+        for batch, samples in batches:
+            means.update(trainer.result_of(trainer.valid_step, deepcopy(batch), samples))
     trainer.metrics.reset()
     trainer.set_training(True)
     values = means.compute()
     name = "loss" if "loss" in values else next(iter(values))
     return name, values[name]
-
-
-def _samples(batch: Any) -> int:
-    return next((len(tensor) for tensor in tensors(batch) if tensor.dim()), 1)
 
 
 def _lowest(scores: list[float]) -> str:

@@ -73,7 +73,7 @@ def _profiled_steps(trainer: BaseTrainer) -> tuple[torch.profiler.profile, str]:
                 batch = next(loaded)
             waited += time.perf_counter() - asked
             with record_function("train_step"):
-                trainer.result_of(trainer.train_step, batch)
+                trainer.result_of(trainer.train_step, batch, batches.samples)
             trainer.step += 1
         seconds = _now(trainer) - start
     trainer.metrics.reset()

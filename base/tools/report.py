@@ -25,6 +25,14 @@ class Report:
             self._problems.append(text)
 
     @property
+    def problems(self) -> list[str]:
+        return list(self._problems)
+
+    @property
+    def notes(self) -> list[str]:
+        return [text for label, text in self._rows if label == "note"]
+
+    @property
     def is_clean(self) -> bool:
         return not self._problems
 

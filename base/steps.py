@@ -1,0 +1,42 @@
+"""A step as the run calls it: on the run's device, with errors explained and its result checked."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from base.memory import explain_memory
+from logger.means import StepResult
+from logger.names import check_names
+from utils.batch import batch_size
+from utils.distributed import explain_lost_rank
+from utils.errors import BadReturn
+
+if TYPE_CHECKING:
+    from base.base_trainer import BaseTrainer
+
+_check_names_once = lru_cache(maxsize=64)(check_names)
+
+
+def result_of(
+    trainer: "BaseTrainer", step: Callable[[Any], StepResult], batch: Any, samples: int | None = None
+) -> StepResult:
+    """Give a batch to `train_step` or `valid_step`. `samples`: how many are in it; None for what its shape tells.
+
+    Raises:
+        BadReturn: it returns no `StepResult`, or one with a name that the run uses itself.
+        RunError: memory does not suffice, or another process has ended.
+    """
+    trainer.samples = batch_size(batch) if samples is None else samples
+    if "train" in trainer.run.batches:  # for what splits the batch, and does not know the trainer
+        trainer.run.batches["train"].samples = trainer.samples
+    try:
+        result = step(trainer.run.devices.move(batch))
+    except (RuntimeError, MemoryError) as error:
+        explain_memory(error, trainer.samples, trainer.step + 1)
+        explain_lost_rank(error)
+        raise
+    if not isinstance(result, StepResult):
+        found = "None" if result is None else f"a {type(result).__name__}"
+        raise BadReturn(f"{step.__qualname__} returns {found}. Return StepResult(means, count).")
+    _check_names_once(step.__qualname__, tuple(result.means))
+    return result

@@ -1,0 +1,112 @@
+"""What a person's own loss and metrics do with outputs and targets, on the batch of a rehearsal."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from base.base_trainer import BaseTrainer
+from base.loss_items import LossItems, shapes_differ
+from base.step_option import StepOption
+from base.tools.report import Report
+from utils.batch import cut, detached
+from utils.errors import ConfigError
+
+TOLERANCE = 1e-3  # relative, of a mean that is put together from parts
+
+
+class LossWatch:
+    """Within its block, `trainer.loss_fn` and the metrics that are functions are looked at when they are called."""
+
+    def __init__(self, trainer: BaseTrainer, report: Report, samples: int):
+        self._trainer, self._report, self._samples = trainer, report, samples
+        self._before: dict[str, Any] = {}
+
+    def __enter__(self) -> "LossWatch":
+        functions = self._trainer.metrics.functions
+        self._before = dict(functions)
+        for name, metric in self._before.items():
+            functions[name] = _Watched(metric, f"metric {name!r}", self._report)
+        self._loss_fn = vars(self._trainer).get("loss_fn")
+        if callable(self._loss_fn):
+            items = LossItems(self._loss_fn)
+            watched = _Watched(self._loss_fn, f"loss: {items.name}", self._report)
+            watched.look = None if items.is_known else self._look_at_parts
+            self._trainer.loss_fn = watched  # type: ignore[attr-defined]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._trainer.metrics.functions.update(self._before)
+        if callable(self._loss_fn):
+            self._trainer.loss_fn = self._loss_fn  # type: ignore[attr-defined]
+
+    def _look_at_parts(self, outputs: Any, targets: Any, loss: Any) -> None:
+        """Whether the loss of a batch is the mean over samples of those of its parts, by which an epoch's mean, the
+        gradients of micro-batches and those of several processes are put together."""
+        first, samples = self._samples // 2, self._samples
+        if first == 0 or not isinstance(loss, Tensor) or loss.dim():
+            return
+        try:
+            parts = [
+                self._loss_fn(*(cut(detached(value), start, end, samples) for value in (outputs, targets)))
+                for start, end in ((0, first), (first, samples))
+            ]
+            joined = (first * float(parts[0]) + (samples - first) * float(parts[1])) / samples
+        except Exception:  # a loss that needs the whole batch, or another form of it
+            joined = float("nan")
+        whole = float(loss.detach())
+        if abs(joined - whole) <= TOLERANCE * max(abs(whole), abs(joined), 1e-6):
+            return
+        name = LossItems(self._loss_fn).name
+        reason = f"loss: {name} of a batch is not the mean over samples of those of its parts"
+        for option in vars(self._trainer).values():
+            if isinstance(option, StepOption) and option.option == "micro_batch_size" and option.is_on:
+                raise ConfigError(
+                    f"trainer.args.micro_batch_size: {reason} ({whole:.4g} for the batch, {joined:.4g} for its parts), "
+                    "so that training would change. Leave micro_batch_size out."
+                )
+        self._report.note(f"{reason}; in the log, the loss of an epoch is the mean of its batches, by their samples")
+
+
+class _Watched:
+    """A loss or metric, all of whose attributes are there."""
+
+    look: Callable[[Any, Any, Any], None] | None = None
+
+    def __init__(self, function: Callable[..., Any], where: str, report: Report):
+        self._function, self._where, self._report = function, where, report
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._function, name)
+
+    def __call__(self, outputs: Any, targets: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
+            value = self._function(outputs, targets, *args, **kwargs)
+        else:
+            with _Broadcasts(outputs, targets) as broadcasts:
+                value = self._function(outputs, targets, *args, **kwargs)
+            if broadcasts.has_found:
+                self._report.problem(f"{self._where} {shapes_differ(outputs, targets)}")
+        if self.look is not None:
+            self.look(outputs, targets, value)
+        return value
+
+
+class _Broadcasts(TorchFunctionMode):
+    """Within its block: whether outputs and targets are combined so that both are repeated to fit."""
+
+    def __init__(self, outputs: Tensor, targets: Tensor):
+        super().__init__()
+        self._shapes = {tuple(outputs.shape), tuple(targets.shape)}
+        self.has_found = False
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and len(args) == 2 and all(type(one) is Tensor for one in args):
+            shapes = {tuple(one.shape) for one in args}
+            is_repeated = result.numel() > max(one.numel() for one in args)
+            self.has_found |= shapes == self._shapes and len(shapes) == 2 and is_repeated
+        return result
