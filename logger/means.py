@@ -60,7 +60,7 @@ class RunningMeans:
             values = torch.stack([*result.means.values()])
         except (TypeError, RuntimeError):
             values = _stacked(result.means)
-        if values.dim() != 1:
+        if values.dim() != 1 or values.is_complex():
             values = _stacked(result.means)
         has_own_counts = any(hasattr(mean, "over") for mean in result.means.values())
         if has_own_counts or type(count) is not int or count <= 0:

@@ -181,12 +181,10 @@ def _values_in(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     except (TypeError, ValueError, RuntimeError):  # such as the points of a curve
         tensor = None
     if tensor is None or isinstance(value, tuple) or tensor.dim() > 2 or tensor.is_complex():
-        found = (
-            f"shape {tuple(tensor.shape)}" if isinstance(value, Tensor) and tensor is not None else type(value).__name__
-        )
+        found = f"a {type(value).__name__}" + (f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else "")
         raise BadReturn(
-            f"metric {name!r}: compute() returns {found}. Return a number, vector, matrix, or a dict of these; of a "
-            "curve, the area below it."
+            f"metric {name!r}: compute() returns {found}. Return a number, a vector, a matrix, or a dict of these; of "
+            "a curve, the area below it."
         )
     if tensor.dim() == 2:
         yield name, tensor

@@ -65,12 +65,12 @@ class Predictions:
     def write(self, path: Path, rows: Sequence[int] | None = None) -> None:
         """As CSV: `sample,target,output`, or `output_0,...` and, where targets are classes, `prediction`.
 
-        Numbers have as many digits as it takes to read them back exactly. `rows`: the numbers of the samples, where
+        Numbers are written so that they can be read back exactly. `rows`: the numbers of the samples, where
         they do not count from 0.
         """
         outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
         are_classes = not targets.is_floating_point() and targets.shape[1] == 1 and outputs.shape[1] > 1
-        digits = 17 if outputs.dtype == torch.float64 else 9
+        precision = 17 if outputs.dtype == torch.float64 else 9
         head = ["sample", *_names("target", targets.shape[1]), *["prediction"] * are_classes]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -78,7 +78,7 @@ class Predictions:
         numbers = range(len(outputs)) if rows is None else rows
         for number, target, output in zip(numbers, targets.tolist(), outputs.tolist(), strict=True):
             best = [max(range(len(output)), key=output.__getitem__)] * are_classes
-            writer.writerow([int(number), *target, *best, *(f"{value:.{digits}g}" for value in output)])
+            writer.writerow([int(number), *target, *best, *(f"{value:.{precision}g}" for value in output)])
         write_atomically(path, text.getvalue().encode())
 
 
