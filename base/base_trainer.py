@@ -226,6 +226,7 @@ class BaseTrainer(ABC):
     def _train_phase(self, so_far: EpochSoFar) -> tuple[dict[str, Any], Progress]:
         """The rest of the training phase; `so_far.trained` tells that there is none."""
         self.set_training(True)
+        self.run.devices.parallel.check_unchanged(vars(self).values())
         self.metrics.reset()
         if so_far.metrics:
             load = partial(self.metrics.load_state_dict, device=self.run.devices.main)

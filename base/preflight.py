@@ -31,7 +31,19 @@ from utils.shards import taken_apart
 
 log = logging.getLogger(__name__)
 _NOT_TOLD = [Path(__file__).parent, Path(__file__).parent.parent / "logger", Path(torch.__file__).parent]
-RESERVED = ("format", "epoch", "step", "monitor", "batches", "epoch_so_far", "rng", "other_ranks", "config", "shards")
+RESERVED = (
+    "format",
+    "epoch",
+    "step",
+    "monitor",
+    "batches",
+    "epoch_so_far",
+    "rng",
+    "other_ranks",
+    "config",
+    "shards",
+    "parameters",
+)
 MOST_FRAMES = 3  # of the person's code in a message
 
 

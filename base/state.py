@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from base.epoch_so_far import joined
+from base.parameter_state import give_parameter_state, parameter_state
 from utils import distributed
 from utils.checkpoint import FORMAT, CheckpointError, Stateful, load_into, packed, unpacked
 from utils.plain import restored
@@ -39,6 +40,7 @@ def state_of(trainer: "BaseTrainer", is_alone: bool = False) -> dict[str, Any]:
         "epoch": trainer.epochs_done,
         "step": trainer.step,
         **{name: part.state_dict() for name, part in trainer.stateful().items()},
+        "parameters": parameter_state(trainer),
         "monitor": trainer.monitor.state_dict(),
         "batches": trainer.run.batches["train"].state_dict(),
         **first,
@@ -63,6 +65,8 @@ def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names
     """
     parts = {name: part for name, part in trainer.stateful().items() if not names or name in names}
     state = restored(_with_tensors(trainer, state, source, parts))
+    if not names:
+        state = give_parameter_state(trainer, state, source)
     for name, part in parts.items():
         load_into(name, partial(_load_fitted, part), state.get(name, {}), source)
     if names:

@@ -1,6 +1,7 @@
 """How the processes of a run share its work: what the section `parallel` may name."""
 
 import inspect
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils import distributed, shards
+from utils.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Parallel:
         """What to call in the module's place."""
         return module
 
+    def check_unchanged(self, modules: Iterable[Any]) -> None:
+        """Raise `RunError` where a wrapped module trains other parameters than when it was wrapped."""
+
     def exchanging(self, module: nn.Module, is_on: bool) -> AbstractContextManager[None]:
         """Where it is off, the backward passes within leave their gradients to the next one where it is on."""
         return nullcontext()
@@ -44,6 +49,15 @@ _BUFFERS_STAY: dict[str, Any] = {
 
 class _Replica(DistributedDataParallel):
     """The module itself where there is nothing to learn: an evaluation may have a batch more here than elsewhere."""
+
+    def __init__(self, module: nn.Module, **options: Any):
+        super().__init__(module, **options)
+        self._frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+
+    def thawed(self) -> list[str]:
+        """Parameters that did not train when the module was wrapped."""
+        named = self.module.named_parameters()
+        return [name for name, parameter in named if name in self._frozen and parameter.requires_grad]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return super().forward(*args, **kwargs) if torch.is_grad_enabled() else self.module(*args, **kwargs)
@@ -69,6 +83,14 @@ class Replicas(Parallel):
         ids = [device] if device.type == "cuda" else None
         group = distributed.device_group()
         return _Replica(module, device_ids=ids, process_group=group, **_BUFFERS_STAY, **self.options)
+
+    def check_unchanged(self, modules: Iterable[Any]) -> None:
+        for module in modules:
+            if isinstance(module, _Replica) and (names := module.thawed()):
+                raise RunError(
+                    f"parallel: {', '.join(names[:4])} did not train when the run started, and does now: the processes "
+                    "do not exchange its gradients. Let it train from the start, in a group with the learning rate 0."
+                )
 
     def exchanging(self, module: nn.Module, is_on: bool) -> AbstractContextManager[None]:
         return nullcontext() if is_on or not isinstance(module, _Replica) else module.no_sync()
