@@ -78,8 +78,8 @@ def _in_order(
         differing = [name for name in {*before, *after} if (name in before) != (name in after)]
         what = f"{', '.join(sorted(differing)[:4])}" if differing else "other groups of parameters"
         raise CheckpointError(
-            f"{where} does not fit this config's: it differs in {what}. Train the same parameters in the same groups, or "
-            "start a new run from its weights: --init-from."
+            f"{where} does not fit this config's: it differs in {what}. Train the same parameters in the same groups, "
+            "or start a new run from its weights: --init-from."
         )
     if isinstance(optimizer, LBFGS):
         raise CheckpointError(f"{where}: LBFGS keeps its state in the order of the parameters, which has changed.")

@@ -70,7 +70,6 @@ class Predictions:
         """
         outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
         are_classes = not targets.is_floating_point() and targets.shape[1] == 1 and outputs.shape[1] > 1
-        precision = 17 if outputs.dtype == torch.float64 else 9
         head = ["sample", *_names("target", targets.shape[1]), *["prediction"] * are_classes]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -78,7 +77,7 @@ class Predictions:
         numbers = range(len(outputs)) if rows is None else rows
         for number, target, output in zip(numbers, targets.tolist(), outputs.tolist(), strict=True):
             best = [max(range(len(output)), key=output.__getitem__)] * are_classes
-            writer.writerow([int(number), *target, *best, *(f"{value:.{precision}g}" for value in output)])
+            writer.writerow([int(number), *target, *best, *output])
         write_atomically(path, text.getvalue().encode())
 
 
