@@ -29,13 +29,14 @@ class FiniteWatch:
     """Keeps what steps report on the device, and looks at it now and then: reading it waits for the device.
 
     Order of calls: `update` each step; `check` before anything is saved, and at least every `CHECK_STEPS`.
-    `ignored`: names that may be anything: metrics. `stops`: whether to raise, or to warn once.
+    `ignored`: names that may be anything: metrics. `stops`: whether to raise, or to warn once. Beside a loss that is
+    finite, other values that a step computes, such as a perplexity, never stop a run.
     """
 
     def __init__(self, ignored: Collection[str], stops: bool):
         self._ignored = ignored
         self.stops = stops
-        self._has_warned = False
+        self._warned_of: set[str] = set()
         self._infinite_before: Collection[str] = ()
         self._recent: list[tuple[dict[str, Any], list[str], Tensor]] = []
 
@@ -56,15 +57,18 @@ class FiniteWatch:
             return distributed.gather(note) if note is not None else [note]
         device = recent[-1][2].device
         values = iter(torch.cat([values.to(device) for _, _, values in recent]).tolist())
-        own = [
-            (when, name, value)
-            for when, names, _ in recent
-            for name, value in zip(names, values, strict=False)
-            if not math.isfinite(value) and name not in self._ignored
-        ]
-        told, notes = zip(*distributed.gather((own[:1], note)), strict=True)
-        if found := list(chain.from_iterable(told)):
-            self._found(*min(found, key=lambda one: one[0]["step"]))
+        own: dict[bool, list[Any]] = {True: [], False: []}  # by whether the run cannot go on with it
+        for when, names, _ in recent:
+            is_decided_by_loss = any("loss" in name for name in names)
+            for name, value in zip(names, values, strict=False):
+                if not math.isfinite(value) and name not in self._ignored:
+                    is_vital = not is_decided_by_loss or "loss" in name or name == "grad_norm"
+                    own[is_vital].append((when, name, value))
+        first = {is_vital: found[:1] for is_vital, found in own.items()}
+        all_first, notes = zip(*distributed.gather((first, note)), strict=True)
+        for is_vital in (False, True):
+            if found := list(chain.from_iterable(one[is_vital] for one in all_first)):
+                self._found(*min(found, key=lambda one: one[0]["step"]), is_vital)
         return list(notes)
 
     def are_finite(self, modules: dict[str, nn.Module]) -> bool:
@@ -91,14 +95,16 @@ class FiniteWatch:
         buffers = {name for key, module in modules.items() for name, _ in module.named_buffers(prefix=key)}
         self._infinite_before = buffers.intersection(_not_finite(modules, ()))
 
-    def _found(self, when: dict[str, Any], name: str, value: float) -> None:
+    def _found(self, when: dict[str, Any], name: str, value: float, is_vital: bool) -> None:
         rates = ", ".join(f"{rate} {number:.4g}" for rate, number in when["learning_rates"].items())
         message = f"step {when['step']} (batch {when['batch']} of epoch {when['epoch']}, {rates}): {name} is {value}."
-        if self.stops:
+        if self.stops and is_vital:
             raise NonFinite(message, when | {"name": name, "value": str(value)})
-        if not self._has_warned:
-            log.warning("%s Going on, and telling it once.", message)
-            self._has_warned = True
+        if name not in self._warned_of:
+            log.warning(
+                "%s Training continues; later values of %s that are not finite are not reported.", message, name
+            )
+            self._warned_of.add(name)
 
 
 def _not_finite(modules: dict[str, nn.Module], ignored: Collection[str]) -> list[str]:

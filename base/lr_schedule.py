@@ -1,5 +1,6 @@
 """When a learning rate scheduler steps, and what it is told."""
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, SequentialL
 from base.monitor import Monitor
 from utils.errors import ConfigError
 
+log = logging.getLogger(__name__)
 EPOCH, STEP = "epoch", "step"
+SLACK = 0.1  # of a run's steps, by which a schedule may be longer or shorter
 MOST_TRIED = 1000
 ROUNDING = 1e-12  # a cosine may end a little below 0
 
@@ -49,6 +52,8 @@ class LRSchedule:
                     f"lr_scheduler.args: {type(scheduler).__name__} ends after {possible} steps, "
                     f"but the run steps it {steps} times, once each {self.interval}."
                 )
+            if advice := _length_advice(scheduler, steps):
+                log.warning("lr_scheduler.args: %s", advice)
 
     def _planned(self, epochs: int, steps_per_epoch: int | None) -> int | None:
         """How often the run steps it; None where only the end tells."""
@@ -97,6 +102,20 @@ class LRSchedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state)
+
+
+def _length_advice(scheduler: Any, steps: int) -> str:
+    """What is wrong with the length of a schedule that has one, for a run that steps it so often; "" if nothing."""
+    name = type(scheduler).__name__
+    argument = {"CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters", "OneCycleLR": "total_steps"}.get(name, "")
+    length = getattr(scheduler, argument, None)
+    if not isinstance(length, (int, float)) or abs(length - steps) <= max(1, SLACK * steps):
+        return ""
+    if length > steps:
+        what = "the learning rate does not come down to its end"
+    else:
+        what = "the learning rate rises again" if name == "CosineAnnealingLR" else "the learning rate stays at its end"
+    return f"{name} has {argument} {length:g}, but the run steps it {steps} times: {what}. Write {argument} {steps}."
 
 
 def _steps_of_each(scheduler: Any, steps: int) -> Iterator[tuple[Any, int]]:

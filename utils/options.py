@@ -68,7 +68,9 @@ class ModelOptions(_Checked):
     )
     strict: bool = option("false: weights that do not fit, such as a head for other classes, are named and left", True)
     freeze: Patterns | None = option(
-        "patterns of parameters that are not trained: of names (`conv1.*`), or of class and name (`BatchNorm2d.*`)",
+        "patterns of parameters that are not trained: of names (`conv1.*`), or of class and name (`BatchNorm2d.*`). "
+        "The running means of a frozen norm still follow the data; to keep them, put it into eval mode in a "
+        "`train_step` of your own",
         None,
     )
     channels_last: bool | None = option(
