@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.distributed import is_first
+from utils.encoding import ESCAPED
 from utils.errors import RunError, Stopped, UserError
 
 
@@ -61,7 +62,7 @@ def messages_to_file(path: Path) -> Iterator[None]:
     if not is_first():
         yield
         return
-    handler = _FileHandler(path, encoding="utf-8")
+    handler = _FileHandler(path, encoding="utf-8", errors=ESCAPED)
     with _handler(handler, "%(asctime)s %(levelname)s %(message)s"):
         for screen in [other for other in logging.getLogger().handlers if isinstance(other, _ScreenHandler)]:
             for record in screen.early or ():

@@ -69,7 +69,9 @@ def exit_code_of(command: Callable[[], None]) -> int:
     Of several processes, what all come upon is told by the first: the others wait, and are ended with it.
     """
     from utils.distributed import is_first, rank
+    from utils.encoding import escape_on_screen
 
+    escape_on_screen()
     who = "" if is_first() else f"[rank {rank()}] "
     try:
         command()

@@ -49,8 +49,9 @@ def _create(save_dir: str, name: str) -> Path:
                 return run_dir
             except FileExistsError:
                 run_id = f"{run_id.split('_')[0]}_{number}"
-    except OSError as error:
-        raise ConfigError(f"trainer.save_dir: cannot make a run directory in {parent}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that the file system's encoding lacks
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"trainer.save_dir: cannot make a run directory in {parent}: {reason}.") from None
     raise AssertionError("itertools.count ended")
 
 
@@ -74,7 +75,7 @@ def last_job(run_dir: Path) -> str | None:
 
 def _starts(run_dir: Path) -> list[Any]:
     try:
-        starts = json.loads((run_dir / ENVIRONMENT).read_text())
+        starts = json.loads((run_dir / ENVIRONMENT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
     return starts if isinstance(starts, list) else []

@@ -61,7 +61,7 @@ def _reached(args: Namespace) -> Row:
     plan = make_plan(read_config(args.config, args.set, Places()))
     run_dir, checkpoint = run_of_plan(plan)
     epoch = checkpoint["monitor"].get("best_values", {}).get("epoch", checkpoint["epoch"])
-    lines = map(json.loads, (run_dir / METRICS).read_text().splitlines())
+    lines = map(json.loads, (run_dir / METRICS).read_text(encoding="utf-8").splitlines())
     values: Row = next((line for line in lines if line["epoch"] == epoch), {})
     scores = {name: value for name, value in values.items() if name.startswith("val_")}
     return {"run": str(run_dir), "epoch": epoch} | (scores or {"loss": values.get("loss")})
@@ -118,5 +118,5 @@ def _predicted(run_dir: Path, device: str | None, score: Callable[[list[str]], o
         path = Path(temporary) / PREDICTIONS
         options = ["-d", device] if device else []
         score(["-r", str(run_dir), "--split", "valid", "--predictions", str(path), *options])
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             return list(csv.reader(file))

@@ -32,7 +32,7 @@ def replay(trainer: BaseTrainer, run: str) -> None:
     """
     run_dir = Path(run).expanduser() if Path(run).expanduser().is_dir() else Path(run).expanduser().parent
     try:
-        record = json.loads((run_dir / FAILURE).read_text())
+        record = json.loads((run_dir / FAILURE).read_text(encoding="utf-8"))
         step, name = int(record["step"]), record["name"]
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{shown_path(run_dir)}: has no {FAILURE}: the run has met nothing to repeat.") from None

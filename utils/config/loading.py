@@ -10,6 +10,7 @@ from typing import Any
 from utils.config.files import read_config_file
 from utils.config.numerals import number_in
 from utils.config.places import Place, Places
+from utils.encoding import ESCAPED
 from utils.errors import ConfigError, shown
 from utils.files import write_atomically
 from utils.paths import shown_path
@@ -203,4 +204,4 @@ def config_text(config: Config) -> str:
 
 
 def write_config(path: Path, config: Config) -> None:
-    write_atomically(path, config_text(config).encode())
+    write_atomically(path, config_text(config).encode(errors=ESCAPED))
