@@ -144,9 +144,9 @@ def _git(folder: Path, *arguments: str) -> str:
     """Run git on this folder, whatever repository the environment points to."""
     other = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     environment = {name: value for name, value in os.environ.items() if name not in other}
-    text = {"encoding": "utf-8", "errors": "surrogateescape"}  # as Python reads file names
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, env=environment, **text).stdout  # noqa: S603
+    done = subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: S603
+    return os.fsdecode(done.stdout)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from utils.errors import ConfigError, UserError
 from utils.lock import RunLock
 from utils.options import RunOptions, parse_monitor
 from utils.paths import project_path, shown_path
-from utils.run_checkpoints import open_checkpoint
+from utils.run_checkpoints import BEST, open_checkpoint
 from utils.run_dir import CONFIG, LOG, is_run_dir, last_job
 
 AUTO = "auto"
@@ -150,6 +151,14 @@ def _is_finished(checkpoint: dict[str, Any], options: RunOptions) -> bool:
     is_same_rule = (monitor.get("mode"), monitor.get("name")) == parse_monitor(options.monitor)
     is_patience_over = patience is not None and is_same_rule and waited >= patience
     return checkpoint["epoch"] >= options.epochs or is_patience_over
+
+
+@contextmanager
+def plan_to_score(path: str, assignments: Sequence[str]) -> Iterator[tuple[Plan, dict[str, Any], Path]]:
+    """The plan of a run or checkpoint, the checkpoint and its file; the block's mistakes are told with their places."""
+    with Places() as places:
+        file, checkpoint = open_checkpoint(path, prefer=BEST)
+        yield make_plan(saved_config(file, checkpoint, assignments, places), places), checkpoint, file
 
 
 def saved_config(

@@ -21,11 +21,11 @@ SUMMARY, PREDICTIONS = "summary.json", "predictions.csv"
 Row = dict[str, Any]
 
 
-def each_run(args: Namespace, score: Callable[[list[str]], object]) -> Iterator[Namespace]:
+def each_run(args: Namespace, score: Callable[[Namespace], object]) -> Iterator[Namespace]:
     """The arguments of each run that a command asks for: of one, its own. Several stand in one folder, and go on where
     an earlier command with the same config has stopped; after the last of them, what they have reached is told.
 
-    `score`: `main` of test.py.
+    `score`: is given the arguments of test.py.
     """
     if not args.folds and not args.seeds:
         yield args
@@ -95,7 +95,7 @@ def _shown(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _write_predictions(folder: Path, rows: list[Row], args: Namespace, score: Callable[[list[str]], object]) -> str:
+def _write_predictions(folder: Path, rows: list[Row], args: Namespace, score: Callable[[Namespace], object]) -> str:
     """Write what each sample is given by the run that has not trained on it, in their order; say so, or why not."""
     lines: list[list[str]] = []
     for row in rows:
@@ -112,11 +112,10 @@ def _write_predictions(folder: Path, rows: list[Row], args: Namespace, score: Ca
     return f"and {PREDICTIONS}: each sample, by the run that has not seen it"
 
 
-def _predicted(run_dir: Path, device: str | None, score: Callable[[list[str]], object]) -> list[list[str]]:
+def _predicted(run_dir: Path, device: str | None, score: Callable[[Namespace], object]) -> list[list[str]]:
     """The lines of a run's predictions for its validation samples."""
     with TemporaryDirectory() as temporary, redirect_stdout(io.StringIO()):
         path = Path(temporary) / PREDICTIONS
-        options = ["-d", device] if device else []
-        score(["-r", str(run_dir), "--split", "valid", "--predictions", str(path), *options])
+        score(Namespace(resume=run_dir, split="valid", device=device, predictions=path, set=[]))
         with open(path, newline="", encoding="utf-8") as file:
             return list(csv.reader(file))
