@@ -1,10 +1,14 @@
 """Starts that are not `python train.py` in the project's environment: notebooks, other launchers, other Pythons."""
 
+import os
 import shutil
+import socket
 import sys
 
 import pytest
 from conftest import ROOT, load, run_python
+
+import test as test_script
 
 CODE = ("base", "data_loader", "logger", "model", "trainer", "utils", "train.py", "test.py")
 COMMANDS = {
@@ -109,3 +113,68 @@ def test_the_commands_are_functions_of_a_notebook(project, where):
     assert done.returncode == 0 and done.stdout.startswith("[]"), done.stdout + done.stderr
     assert "New run in" in done.stdout and "is finished" in done.stdout and "and predictions.csv" in done.stdout
     assert load(project.run_dirs()[0] / "last.pth")["epoch"] == 1
+
+
+# ---- other launchers ----
+
+STEP = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+OTHER = "has started several processes, and each would train a run of its own. Let torchrun start"
+TWO = "has started 2 processes, and each would train a run of its own. Let torchrun start"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (STEP | {"SLURM_PROCID": "1"}, f"SLURM_PROCID: srun {OTHER}"),
+        (STEP | {"SLURM_STEP_NUM_TASKS": "2"}, f"SLURM_PROCID: srun {TWO}"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, f"OMPI_COMM_WORLD_RANK: mpirun {TWO}"),
+        ({"PMI_RANK": "0", "PMI_SIZE": "2"}, f"PMI_RANK: mpiexec {TWO}"),
+        ({"PMIX_RANK": "1"}, f"PMIX_RANK: prterun {OTHER}"),
+        ({"RANK": "banana", "WORLD_SIZE": "2"}, "RANK: found 'banana' in the environment, not a number."),
+        ({"RANK": "0", "WORLD_SIZE": "9" * 400}, "WORLD_SIZE: found '999"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK: found '-1' in the environment, not a number."),
+        ({"RANK": "0"}, "WORLD_SIZE: missing in the environment, which has RANK=0. For a run of this process alone: "),
+        ({"RANK": "", "WORLD_SIZE": "2"}, "RANK: missing in the environment, which has WORLD_SIZE=2."),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR: missing in the environment, which has RANK=0, WORLD_SIZE=2."),
+        (
+            {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "::1", "MASTER_PORT": "1"},
+            "RANK: found 2 in the environment",
+        ),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "x"}, "LOCAL_RANK: found 'x' in the environment"),
+    ],
+)
+def test_several_processes_that_torchrun_has_not_started_are_refused(project, monkeypatch, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    err = project.refused_config()
+    assert err.startswith(f"error: {message}") and "env -u " in err and len(err.splitlines()) == 1
+    assert project.refused("-r", "saved/none", script=test_script) == err
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [STEP, {"RANK": "", "WORLD_SIZE": ""}, {"RANK": "0", "WORLD_SIZE": "1"}, {"OMPI_COMM_WORLD_SIZE": "1"}],
+    ids=["a batch script of a job of two tasks", "empty", "one of one", "mpirun of one"],
+)
+def test_one_process_trains_whatever_started_it(project, monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    project.train(trainer={"epochs": 1})
+
+
+def test_what_is_left_of_another_start_is_said_to_be_waited_for(project):
+    """The first of two, of which the second never comes."""
+    config = project.write_config()
+    script = "import train; import utils.distributed as d; d._WAIT_SECONDS, d._CONNECT_MINUTES = 0.1, 0.01;"
+    script += "raise SystemExit(train.exit_code_of(train.main))"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    others = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for rank in "01":
+        environment = os.environ | others | {"RANK": rank}
+        done = run_python("-c", script, "-c", config, env=environment)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert f"rank {rank} of 2 cannot meet the others at 127.0.0.1:{port}: " in done.stderr
+        assert ("Waiting for the others of 2 processes. If there are none: unset" in done.stdout) == (rank == "0")
+    assert project.run_dirs() == []

@@ -70,8 +70,14 @@ def exit_code_of(command: Callable[[], None]) -> int:
     """
     from utils.distributed import is_first, rank
     from utils.encoding import escape_on_screen
+    from utils.launch import check_launch
 
     escape_on_screen()
+    try:
+        check_launch()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     who = "" if is_first() else f"[rank {rank()}] "
     try:
         command()
