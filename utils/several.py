@@ -6,7 +6,6 @@ import json
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,9 +35,10 @@ def each_run(args: Namespace, score: Callable[[Namespace], object]) -> Iterator[
     if args.folds and isinstance(config["dataset"], dict) and config["dataset"].get("fold"):
         raise UserError(f"--folds: excludes dataset.fold, which is {config['dataset']['fold']}. Leave one out.")
     name = config["name"] + (f"-{args.folds}folds" if args.folds else "") + ("-seeds" if args.seeds else "")
-    folds = [f"{number}/{args.folds}" for number in range(1, args.folds + 1)] if args.folds else [None]
+    seeds, numbers = args.seeds or [config.get("seed", 0)], range(1, args.folds + 1) if args.folds else [None]
     rows: list[Row] = []
-    for seed, fold in product(args.seeds or [config.get("seed", 0)], folds):
+    for seed, number in ((seed, number) for seed in seeds for number in numbers):  # there may be a billion
+        fold = f"{number}/{args.folds}" if number else None
         assignments = [f"name={json.dumps(name)}", f"seed={seed}"] + [f"dataset.fold={fold}"] * (fold is not None)
         own = Namespace(**vars(args) | {"set": [*args.set, *assignments], "resume": "auto"})
         yield own

@@ -1,9 +1,11 @@
 """The arguments of `train.py`: those of the command, and the tools that try a config out."""
 
+import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 
 from utils.distributed import world_size
+from utils.errors import shown
 
 
 def parse_arguments(description: str, short_options: Mapping[str, str], argv: Sequence[str] | None = None) -> Namespace:
@@ -53,15 +55,15 @@ def _add_tools(parser: ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"found {text!r}. Write a whole number of at least 1.")
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+        raise ArgumentTypeError(f"found {shown(text)}. Write a whole number of at least 1 and below a billion.")
     return int(text)
 
 
 def _seeds(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise ArgumentTypeError(f"found {text!r}. Write whole numbers, each once, such as 1,2,3.")
+    if not all(re.fullmatch(r"\d{1,18}", part) for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise ArgumentTypeError(f"found {shown(text)}. Write whole numbers, each once, such as 1,2,3.")
     return [int(part) for part in parts]
 
 

@@ -69,7 +69,7 @@ def _put(config: Config, where: str, value: Any) -> None:
     """Replace what stands under a dotted key; where a key has dots itself, nothing."""
     holder: Any = config
     last: Any
-    *parents, last = [int(name) if name.isdigit() else name for name in where.split(".")]
+    *parents, last = [int(name) if name.isdecimal() and len(name) < 10 else name for name in where.split(".")]
     try:
         for name in parents:
             holder = holder[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.config.files import read_config_file
-from utils.config.numerals import number_in
+from utils.config.numerals import float_or_whole, number_in
 from utils.config.places import Place, Places
 from utils.encoding import ESCAPED
 from utils.errors import ConfigError, shown
@@ -161,13 +161,15 @@ def value_of(text: str) -> Any:
     if number is not None:
         return number if math.isfinite(number) else text
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_finite, parse_float=_finite)
+        return json.loads(
+            text, object_pairs_hook=_without_duplicates, parse_constant=_finite, parse_float=_finite, parse_int=_finite
+        )
     except (ValueError, RecursionError):
         return text
 
 
-def _finite(text: str) -> float:
-    value = float(text)
+def _finite(text: str) -> int | float:
+    value = float_or_whole(text)
     if not math.isfinite(value):
         raise ValueError(text)
     return value

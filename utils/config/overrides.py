@@ -10,6 +10,7 @@ from utils.config.places import Place, Places
 from utils.errors import ConfigError
 from utils.secrets import REDACTED, redacted_arguments
 
+_INDEX = re.compile(r"\d{1,9}")
 _MISSING = object()
 
 
@@ -46,7 +47,7 @@ def override(config: Config, assignments: Sequence[str], places: Places | None =
 
 def _value_at(config: Any, key: str) -> Any:
     for name in key.split("."):
-        if isinstance(config, list) and name.isdigit() and int(name) < len(config):
+        if isinstance(config, list) and _INDEX.fullmatch(name) and int(name) < len(config):
             config = config[int(name)]
         else:
             config = config.get(name) if isinstance(config, dict) else None
@@ -87,7 +88,7 @@ def _member(holder: Any, name: str, shown: str) -> Any:
     if isinstance(holder, dict):
         return holder[name]
     if isinstance(holder, list):
-        if re.fullmatch(r"\d+", name) and int(name) < len(holder):
+        if _INDEX.fullmatch(name) and int(name) < len(holder):
             return holder[int(name)]
         raise ConfigError(f"--set {shown}: the list has items 0 to {len(holder) - 1}, found {name!r}.")
     raise ConfigError(f"--set {shown}: {name!r} lies below {holder!r}, which has no keys.")
