@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from utils.errors import UserError, exit_code_of
-from utils.paths import PROJECT_ROOT
+from utils.paths import PROJECT_ROOT, usable_path
 
 NOT_COPIED = {".git", "saved", "data"}  # at the top; further down, such a name is a project's own
 CACHES = re.compile(r"__pycache__|\..*_cache|\.hypothesis|\.ipynb_checkpoints|\.DS_Store")
@@ -49,7 +49,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    target = args.target.expanduser().resolve()
+    target = usable_path(args.target).resolve()
     check_target(target)
     left_out = OF_THE_TEMPLATE | (EXTRAS if args.minimal else set())
     partial = target.with_name(f".{target.name}.partial")

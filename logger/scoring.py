@@ -20,11 +20,12 @@ def score(build_trainer: Callable[..., Any], args: Namespace) -> None:
     from logger.predictions import Predictions
     from utils.device import select_devices
     from utils.distributed import connected, is_first
-    from utils.paths import shown_path
+    from utils.paths import shown_path, usable_path
     from utils.resume import plan_to_score
 
-    if args.predictions and not (folder := Path(args.predictions).absolute().parent).is_dir():
-        raise UserError(f"--predictions: there is no folder {folder}.")
+    path_of_predictions = usable_path(args.predictions or "").absolute()
+    if not path_of_predictions.parent.is_dir():
+        raise UserError(f"--predictions: there is no folder {path_of_predictions.parent}.")
     with messages_to_screen(), connected(), plan_to_score(args.resume, args.set) as (plan, checkpoint, path):
         devices = select_devices(plan.top.n_gpu, args.device, plan.parallel.build())
         trainer = build_trainer(plan, devices, [args.split])
@@ -36,11 +37,18 @@ def score(build_trainer: Callable[..., Any], args: Namespace) -> None:
         values = trainer.evaluate(args.split)
         if args.predictions:
             dataset = trainer.run.batches[args.split].dataset
-            predictions.write(Path(args.predictions), getattr(dataset, "sample_numbers", None))
+            _write(predictions, path_of_predictions, getattr(dataset, "sample_numbers", None))
             del values["--predictions"]
     if is_first():
         print(f"{shown_path(path)}, epoch {checkpoint['epoch']}, split {args.split}")
         _print_values(values)
+
+
+def _write(predictions: Any, path: Path, rows: Any) -> None:
+    try:
+        predictions.write(path, rows)
+    except OSError as error:
+        raise UserError(f"--predictions: {path} cannot be written: {error.strerror}.") from error
 
 
 def _print_values(values: dict[str, Any]) -> None:

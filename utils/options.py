@@ -112,7 +112,7 @@ class DatasetOptions(_Checked):
         fold = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.fold or "1/2")
         if fold and 1 <= int(fold[1]) <= int(fold[2]) >= 2:
             return []
-        return [f"fold: found {self.fold!r}. Write a fold and how many there are, such as '2/5'."]
+        return [f"fold: found {shown(self.fold)}. Write a fold and how many there are, such as '2/5'."]
 
 
 @dataclass(frozen=True)

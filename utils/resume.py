@@ -17,9 +17,9 @@ from utils.distributed import from_first, is_restarted, job
 from utils.errors import ConfigError, UserError
 from utils.lock import RunLock
 from utils.options import RunOptions, parse_monitor
-from utils.paths import project_path, shown_path
+from utils.paths import shown_path, usable_path
 from utils.run_checkpoints import BEST, open_checkpoint
-from utils.run_dir import CONFIG, LOG, is_run_dir, last_job
+from utils.run_dir import CONFIG, LOG, folder_of_runs, is_run_dir, last_job
 
 AUTO = "auto"
 Found = tuple[dict[str, Any] | None, Path | None]
@@ -51,7 +51,7 @@ def read_source(
             log.warning("--init-from is not used: there is a run to go on with, from its own weights.")
         return plan, *found
     assert resume_path is not None, "argparse asks for one of them"
-    path = Path(resume_path).expanduser().absolute()
+    path = usable_path(resume_path).absolute()
     folder = path if path.is_dir() else path.parent
     if is_run_dir(folder):
         lock.take(folder)
@@ -138,7 +138,7 @@ def run_of_plan(plan: Plan) -> tuple[Path, dict[str, Any]]:
 
 def _runs_of(plan: Plan) -> Iterator[Path]:
     """The run directories of the plan's name that hold a checkpoint, the newest first."""
-    parent = project_path(plan.run_options.save_dir) / plan.config["name"]
+    parent = folder_of_runs(plan.run_options.save_dir, plan.config["name"])
     runs = [folder for folder in parent.iterdir() if any(folder.glob("*.pth"))] if parent.is_dir() else []
     yield from sorted(runs, key=lambda folder: [int(part) for part in re.findall(r"\d+", folder.name)], reverse=True)
 

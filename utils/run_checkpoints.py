@@ -11,7 +11,7 @@ from torch import nn
 from utils.checkpoint import FORMAT, CheckpointError, load_checkpoint, load_training_checkpoint, save_checkpoint
 from utils.errors import closest
 from utils.files import link_atomically, temporary_files
-from utils.paths import shown_path
+from utils.paths import shown_path, usable_path
 from utils.state_dict import fill, find_state_dict
 
 LAST, BEST = "last.pth", "model_best.pth"
@@ -34,7 +34,7 @@ def open_checkpoint(path: str | Path, prefer: str = LAST) -> tuple[Path, dict[st
     Raises:
         CheckpointError: nothing there to take. A file that is named is never replaced by another one.
     """
-    path = Path(path).expanduser().absolute()
+    path = usable_path(path).absolute()
     if path.is_dir():
         return _newest_good(path, prefer)
     if not path.exists():
@@ -102,7 +102,7 @@ def load_weights(module: nn.Module, path: str | Path, strict: bool = True) -> No
     Raises:
         CheckpointError: the file cannot be used, or the names or shapes do not fit. The module is as before.
     """
-    file = Path(path).expanduser()
+    file = usable_path(path)
     if file.is_file():
         content = load_checkpoint(file)
     else:

@@ -13,7 +13,7 @@ from utils.distributed import from_first
 from utils.environment import environment
 from utils.errors import ConfigError, shown
 from utils.files import write_atomically
-from utils.paths import project_path
+from utils.paths import PathError, project_path
 
 CONFIG, ENVIRONMENT, LOG, METRICS = "config.json", "environment.json", "train.log", "metrics.jsonl"
 LOCK = ".lock"
@@ -53,11 +53,22 @@ def create_run_dir(save_dir: str, name: str) -> Path:
     Raises:
         ConfigError: the folder cannot be made.
     """
-    return from_first(lambda: _create(save_dir, name))
+    return from_first(lambda: _create(folder_of_runs(save_dir, name)))
 
 
-def _create(save_dir: str, name: str) -> Path:
-    parent = project_path(save_dir) / name
+def folder_of_runs(save_dir: str, name: str) -> Path:
+    """Where the run directories of this name are.
+
+    Raises:
+        ConfigError: `save_dir` cannot be a path.
+    """
+    try:
+        return project_path(Path(save_dir) / name)
+    except PathError as error:
+        raise ConfigError(f"trainer.save_dir: {error}") from error
+
+
+def _create(parent: Path) -> Path:
     run_id = datetime.now().strftime("%Y%m%d-%H%M%S")
     try:
         parent.mkdir(parents=True, exist_ok=True)

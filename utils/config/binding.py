@@ -14,6 +14,7 @@ from utils.config.schemas import Schema, converted, fits, misfit, schemas_of_opt
 from utils.config.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 from utils.errors import ConfigError, UserError, closest, shown
 from utils.frames import own_line
+from utils.paths import PathError
 from utils.secrets import REDACTED, redacted
 
 SECTION = '{"type": NAME, "args": {...}}'
@@ -50,6 +51,8 @@ class Component:
             return partial(self.target, **args) if args else self.target
         try:
             return self.target(**given, **args)
+        except PathError as error:
+            raise ConfigError(f"{self.section}.args: {error}") from error
         except UserError:
             raise
         except _REFUSALS as error:

@@ -13,7 +13,7 @@ from utils.config.places import Place, Places
 from utils.encoding import ESCAPED
 from utils.errors import ConfigError, shown
 from utils.files import write_atomically
-from utils.paths import shown_path
+from utils.paths import PathError, shown_path, usable_path
 from utils.secrets import is_secret
 
 Config = dict[str, Any]
@@ -73,7 +73,7 @@ def _check_keys(value: Any) -> None:
 
 
 def _with_what_it_extends(path: Path, places: Places, chain: tuple[Path, ...]) -> Config:
-    path = path.expanduser()
+    path = usable_path(path)
     config, own_places = read_config_file(path)
     _read_environment(config, own_places)
     bases = config.pop("extends", [])
@@ -83,7 +83,10 @@ def _with_what_it_extends(path: Path, places: Places, chain: tuple[Path, ...]) -
     chain = (*chain, path.resolve())
     extended: Config = {}
     for base in bases:
-        file = path.parent / Path(base).expanduser()
+        try:
+            file = usable_path(base, path.parent)
+        except PathError as error:
+            raise ConfigError(own_places.located(f"extends: {error}")) from error
         if file.resolve() in chain:
             names = " -> ".join(shown_path(link) for link in (*chain, file.resolve()))
             raise ConfigError(own_places.located(f"extends: goes round in circles: {names}."))
