@@ -47,7 +47,8 @@ class _FileHandler(logging.FileHandler):
 def messages_to_screen() -> Iterator[None]:
     """Show messages of level INFO and above while the block runs; of several processes, those of the first."""
     if is_first():
-        with _handler(_ScreenHandler(), "%(message)s"):
+        with _handler(_ScreenHandler(), "%(message)s"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create ")  # said by the data loader, and not twice
             yield
     else:
         with _handler(logging.NullHandler(), ""), warnings.catch_warnings():

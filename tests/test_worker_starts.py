@@ -4,10 +4,12 @@ import sys
 import threading
 
 import pytest
+from conftest import run_python
 
 import data_loader.datasets
 import train as train_script
 from data_loader.datasets import Digits
+from utils.cpu import available_cores
 
 
 class Lambda(Digits):
@@ -68,3 +70,16 @@ def test_forked_workers_need_not_be_sent_anything(project, write_into):
         train_script, "-c", project.write_config(dataset="Lambda", data_loader=loader, trainer={"epochs": 1})
     )
     assert code == 0, out + err
+
+
+def test_more_workers_than_cores_are_one_line_before_the_run(project):
+    """torch warns of them twice, below the results."""
+    config = project.write_config(data_loader={"batch_size": 64, "num_workers": 64}, trainer={"epochs": 1})
+    done = run_python("train.py", "-c", config, "--set", "trainer.valid_steps=1", "trainer.epoch_steps=1")
+    assert done.returncode == 0 and done.stderr == ""
+    first, *rest = done.stdout.splitlines()
+    cores = available_cores()
+    told = (
+        f"data_loader.num_workers: 64 are more than the {cores} cores of this process, and may be slower. Try {cores}."
+    )
+    assert first == told and "64" not in rest[0] and rest[0].startswith("New run in ")

@@ -25,6 +25,12 @@ def own_line(error: BaseException) -> str | None:
     return own[-1] if own else None
 
 
+def is_deliberate(error: BaseException) -> bool:
+    """Whether the project's own code has raised it as a ValueError, with words of its own for what is wrong."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, ValueError) and is_own(Path(last.filename)) and (last.line or "").startswith("raise ")
+
+
 def is_own(path: Path) -> bool:
     """Neither the run around the step, nor a library: the environment may lie in the project."""
     if not path.is_relative_to(PROJECT_ROOT):

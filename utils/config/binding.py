@@ -13,7 +13,7 @@ from utils.config.places import Places
 from utils.config.schemas import Schema, converted, fits, misfit, schemas_of_options
 from utils.config.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 from utils.errors import ConfigError, UserError, closest, shown
-from utils.frames import own_line
+from utils.frames import is_deliberate, own_line
 from utils.paths import PathError
 from utils.secrets import REDACTED, redacted
 
@@ -58,9 +58,8 @@ class Component:
         except _REFUSALS as error:
             name = getattr(self.target, "__name__", str(self.target))
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            line = None if isinstance(error, (ValueError, OSError)) else own_line(error)  # those say what is wrong
-            where = f" ({line})" if line else ""
-            raise ConfigError(f"{self.section}.args: {name} refuses them: {reason}{where}.") from error
+            where = f" ({line})" if (line := own_line(error)) and not is_deliberate(error) else ""
+            raise ConfigError(f"{self.section}.args: {name} cannot be made: {reason}{where}.") from error
 
     def _make(self, provided: dict[str, Any], *given: Any, **options: Any) -> Any:
         """One more object of a factory, with nested ones of its own."""
