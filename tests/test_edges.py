@@ -6,7 +6,6 @@ import pytest
 from conftest import load
 
 import data_loader.__main__ as look_script
-import new_project
 import test as test_script
 import train as train_script
 
@@ -124,7 +123,6 @@ def test_paths_that_no_file_can_have(project, path):
         assert in_save_dir in project.refused("-c", config, *more, "--set", f"trainer.save_dir={path}")
     assert message in project.refused("-r", path, script=test_script)
     assert message in project.refused("-c", config, "--out", path, script=look_script)
-    assert message in project.refused(path, script=new_project)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=["user", "long", "NUL"])

@@ -67,6 +67,14 @@ def test_a_folder_that_hides_a_package_is_named(copy):
     assert done.stderr == "error: torch in the project hides the package torch. Rename it.\n"
 
 
+def test_a_working_directory_that_is_gone_is_said(tmp_path):
+    (tmp_path / "gone").mkdir()
+    script = f"import os, sys; os.rmdir(os.getcwd()); sys.path.insert(0, {str(ROOT)!r}); import train"
+    done = run_python("-c", script, cwd=tmp_path / "gone")
+    assert done.returncode == 2
+    assert done.stderr == "error: the working directory has been deleted. Change to another one.\n"
+
+
 # ---- notebooks ----
 
 NOTEBOOK = """

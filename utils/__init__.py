@@ -10,6 +10,10 @@ PACKAGES = {"torch", "torchvision", "torchmetrics", "numpy", "tensorboard", "tqd
 def _mistake() -> str:
     if sys.version_info < (3, 10):  # noqa: UP036 - whoever reads the message has one
         return f"{sys.executable} is Python {sys.version.split()[0]}. Use Python 3.10 or newer."
+    try:
+        os.getcwd()
+    except OSError:  # torch itself would end on it
+        return "the working directory has been deleted. Change to another one."
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for entry in sorted(os.listdir(root)):
         name = entry.removesuffix(".py")

@@ -48,5 +48,5 @@ def shown_path(path: Path) -> str:
     """The path as a person would type it: relative to the working directory where it lies below it."""
     try:
         return str(path.relative_to(Path.cwd()))
-    except (ValueError, OSError):  # OSError: the working directory has been deleted
+    except ValueError:
         return str(path)
