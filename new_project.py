@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from utils.errors import UserError, exit_code_of
-from utils.paths import PROJECT_ROOT
+from utils.paths import PROJECT_ROOT, usable_path
 
 NOT_COPIED = {".git", "saved", "data"}  # at the top; further down, such a name is a project's own
 CACHES = re.compile(r"__pycache__|\..*_cache|\.hypothesis|\.ipynb_checkpoints|\.DS_Store")
@@ -49,7 +49,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    target = args.target.expanduser().resolve()
+    target = usable_path(args.target).resolve()
     check_target(target)
     left_out = OF_THE_TEMPLATE | (EXTRAS if args.minimal else set())
     partial = target.with_name(f".{target.name}.partial")
@@ -145,7 +145,8 @@ def _git(folder: Path, *arguments: str) -> str:
     other = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     environment = {name: value for name, value in os.environ.items() if name not in other}
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout  # noqa: S603
+    done = subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: S603
+    return os.fsdecode(done.stdout)
 
 
 if __name__ == "__main__":

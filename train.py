@@ -4,10 +4,8 @@ python train.py -c config.json
 python train.py -r saved/NAME/RUN_ID
 """
 
-import logging
-import sys
-
-import test
+import utils  # noqa: F401 - first, since it says what is wrong with the start itself
+from logger.scoring import score
 from utils.config.arguments import parse_arguments
 from utils.config.fast_dev_run import fast_dev_run
 from utils.config.loading import config_text
@@ -21,7 +19,7 @@ SHORT_OPTIONS = {"--lr": "optimizer.args.lr", "--bs": "data_loader.batch_size"}
 
 
 def main(argv=None):
-    for args in each_run(parse_arguments(__doc__, SHORT_OPTIONS, argv), test.main):
+    for args in each_run(parse_arguments(__doc__, SHORT_OPTIONS, argv), lambda own: score(build_trainer, own)):
         with Places() as places, fast_dev_run(args.tool == "fast-dev-run") as assignments:
             config = read_config(args.config, [*args.set, *assignments], places) if args.config else None
             run(args, config, places)
@@ -29,6 +27,8 @@ def main(argv=None):
 
 def run(args, config, places):
     """Train, or do what a tool does in the place of training."""
+    import logging
+
     from base.base_model import summary
     from base.checkpoints import Checkpoints
     from base.preflight import check_before_training
@@ -97,4 +97,4 @@ def build_trainer(plan, devices, splits, is_new=False, init_from=None):
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of(main))
+    raise SystemExit(exit_code_of(main))

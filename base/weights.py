@@ -17,7 +17,7 @@ from base.parameter_groups import freeze
 from utils.checkpoint import CheckpointError, load_checkpoint
 from utils.errors import ConfigError, closest
 from utils.options import ModelOptions
-from utils.paths import project_path, shown_path
+from utils.paths import PathError, project_path, shown_path
 from utils.run_checkpoints import load_weights
 from utils.state_dict import fill, find_state_dict
 
@@ -118,7 +118,7 @@ def load_starting_weights(
             fill(model, _pretrained(weights, model, builder), str(weights), strict)
         else:
             load_weights(model, project_path(source), strict)
-    except CheckpointError as error:
+    except (CheckpointError, PathError) as error:
         raise ConfigError(f"{where}: {error}") from error
     log.info("%s: started from %s", where, weights or source)
 

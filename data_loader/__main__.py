@@ -38,13 +38,14 @@ def main(argv: list[str] | None = None) -> None:
     from utils.config.reading import read_config
     from utils.device import Devices
     from utils.errors import UserError
+    from utils.paths import usable_path
 
     with messages_to_screen(), Places() as places:
         plan = make_plan(read_config(args.config, args.set, places), places)
         trainer = build_trainer(plan, Devices(), SPLITS)  # which may bring what a data set needs, such as a vocabulary
         if args.split not in trainer.run.batches:
             raise UserError(f"--split {args.split}: the data set has no samples there.")
-        if not args.out.absolute().parent.is_dir():
+        if not usable_path(args.out).absolute().parent.is_dir():
             raise UserError(f"--out {args.out}: there is no such folder.")
         chosen = trainer.run.batches[args.split]
         batch = chosen.trial()

@@ -21,6 +21,7 @@ from data_loader.batches import Batches, counted
 from data_loader.defaults import fitted
 from data_loader.repeatable import Fetcher, Order, Reader
 from data_loader.workers import POLL_SECONDS
+from utils.cpu import available_cores
 from utils.distributed import world_size
 from utils.errors import ConfigError
 from utils.options import LoaderOptions
@@ -35,6 +36,9 @@ def make_batches_of_splits(
     datasets: Mapping[str, Dataset[Any]], seed: int, options: LoaderOptions, device: torch.device
 ) -> dict[str, Batches]:
     """The batches of each split that has samples, for a model on `device`; "train" must have some."""
+    if (options.num_workers or 0) > available_cores():
+        message = "data_loader.num_workers: %d are more than the %d cores of this process, and may be slower. Try %d."
+        log.warning(message, options.num_workers, available_cores(), available_cores())
     return {
         split: make_batches(dataset, split, seed, options, device)
         for split, dataset in datasets.items()

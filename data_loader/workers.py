@@ -1,22 +1,25 @@
 """A loader's worker processes: what a run says when one dies or hangs, and that none outlives the run."""
 
 import atexit
+import multiprocessing
 import signal
 import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from data_loader.repeatable import Failure, Order, described
 from utils.distributed import world_size
-from utils.errors import BatchError, Stopped
+from utils.errors import BatchError, ConfigError, Stopped
 from utils.seed import drop_spare_normal
 from utils.signals import raise_if_asked
 
+MOST_DEPTH = 10  # of attributes of attributes
 POLL_SECONDS = 1.0  # between two looks at the signals while a batch does not come
 _started: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
 
@@ -27,6 +30,7 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
     `seconds`: how long a worker may take for a batch; 0 for ever. The loader's own timeout is `POLL_SECONDS`.
 
     Raises:
+        ConfigError: the data set cannot be sent to a worker.
         BatchError: a sample cannot be loaded, or a worker has died or hangs.
         Stopped: a signal came while a batch was waited for.
     """
@@ -35,11 +39,48 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
         return _explained(batches, set(), where, first, seconds)
     try:
         iterator = _opened(loader, seconds)
-    except (OSError, RuntimeError) as error:  # no more processes, or open files; or one that lives on hangs
+    except Exception as error:
+        if unsent := _unsent(loader):
+            raise ConfigError(f"dataset: {unsent}") from error
+        if not isinstance(error, (OSError, RuntimeError)):
+            raise
+        # no more processes, or open files; or one that lives on hangs
         raise BatchError(f"{where}: no worker can be started: {described(error)}") from error
     workers = set(getattr(iterator, "_workers", ()))
     _started.update(workers)
     return _explained(iterator, workers, where, first, seconds)
+
+
+def _unsent(loader: DataLoader[Any]) -> str:
+    """What of the data set no worker can get that starts anew, as all but forked ones do; "" where that is not it."""
+    method = (loader.multiprocessing_context or multiprocessing).get_start_method()
+    dataset = loader.dataset.dataset  # type: ignore[attr-defined]
+    if method == "fork" or not (reason := _why_not_sent(loader.dataset)):
+        return ""
+    return (
+        f"{_innermost_unsent(type(dataset).__name__, dataset)} cannot be sent to a worker that {method!r} starts: "
+        f"{reason}. Write a named function in the place of a lambda, open files in __getitem__, or use "
+        "--set data_loader.num_workers=0."
+    )
+
+
+def _innermost_unsent(name: str, value: Any, depth: int = 0) -> str:
+    """The attribute or item, as dotted code, that is the reason."""
+    are_items = isinstance(value, (list, tuple))
+    members = value if isinstance(value, dict) else enumerate(value) if are_items else getattr(value, "__dict__", {})
+    for key, member in dict(members).items() if depth < MOST_DEPTH and not isinstance(value, type) else ():
+        if _why_not_sent(member):
+            inner = f"{name}[{key!r}]" if are_items or isinstance(value, dict) else f"{name}.{key}"
+            return _innermost_unsent(inner, member, depth + 1)
+    return name
+
+
+def _why_not_sent(value: Any) -> str:
+    try:
+        ForkingPickler.dumps(value)
+    except Exception as error:
+        return " ".join(str(error).split()).rstrip(".")
+    return ""
 
 
 def _opened(loader: DataLoader[Any], seconds: float) -> Iterator[Any]:

@@ -33,7 +33,7 @@ def epochs_of(run_dir: Path, name: str = "loss") -> list[dict[str, Any]]:
         UserError: that is no run directory, or one of another task.
     """
     try:
-        epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         raise UserError(f"{run_dir}: no run directory, such as saved/NAME/RUN_ID: {error}.") from error
     if not epochs or name not in epochs[0]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.distributed import is_first
+from utils.encoding import ESCAPED
 from utils.errors import RunError, Stopped, UserError
 
 
@@ -46,7 +47,8 @@ class _FileHandler(logging.FileHandler):
 def messages_to_screen() -> Iterator[None]:
     """Show messages of level INFO and above while the block runs; of several processes, those of the first."""
     if is_first():
-        with _handler(_ScreenHandler(), "%(message)s"):
+        with _handler(_ScreenHandler(), "%(message)s"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create ")  # said by the data loader, and not twice
             yield
     else:
         with _handler(logging.NullHandler(), ""), warnings.catch_warnings():
@@ -61,7 +63,7 @@ def messages_to_file(path: Path) -> Iterator[None]:
     if not is_first():
         yield
         return
-    handler = _FileHandler(path, encoding="utf-8")
+    handler = _FileHandler(path, encoding="utf-8", errors=ESCAPED)
     with _handler(handler, "%(asctime)s %(levelname)s %(message)s"):
         for screen in [other for other in logging.getLogger().handlers if isinstance(other, _ScreenHandler)]:
             for record in screen.early or ():

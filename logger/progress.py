@@ -25,7 +25,7 @@ class Progress:
     def __init__(self, batches: Iterable[Any], total: int | None, title: str, done: int = 0):
         self._batches = batches
         self._title = title
-        self._is_terminal = sys.stderr is not None and sys.stderr.isatty() and is_first()
+        self._is_terminal = getattr(sys.stderr, "isatty", bool)() and is_first()
         self._bar = tqdm(
             total=total, desc=title, unit="batch", leave=False, initial=done, disable=not self._is_terminal
         )

@@ -91,7 +91,7 @@ def only_in(pattern, *allowed):
 def test_one_file_knows_each_of_these():
     only_in(r"torch\.load\b|pickle\.load", "utils/checkpoint.py")
     only_in(r"SummaryWriter\b", "logger/tensorboard.py")
-    only_in(r"\bRANK\b|_RANK\b|WORLD_SIZE|TORCHELASTIC", "utils/distributed.py")
+    only_in(r"\bRANK\b|_RANK\b|WORLD_SIZE|TORCHELASTIC", "utils/distributed.py", "utils/launch.py")
     only_in(r"import distributed as dist|init_process_group", "utils/distributed.py")
     only_in(
         r"torch\.distributed\b",
@@ -138,6 +138,30 @@ def test_every_public_class_and_module_of_the_core_says_what_it_is_for():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{named(path)}: {node.name}"
+
+
+def opens_text_without_encoding(node):
+    """Whether a call reads or writes text in the encoding of the machine: cp949, cp1252, UTF-8."""
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    values = [
+        arg.value
+        for arg in [*node.args, *(keyword.value for keyword in node.keywords)]
+        if isinstance(arg, ast.Constant)
+    ]
+    is_text = {"text", "universal_newlines"} & {keyword.arg for keyword in node.keywords}
+    opens = name in ("read_text", "write_text", "fdopen", "FileHandler") or (
+        name == "open" and getattr(node.func, "attr", "open") == "open"
+    )
+    is_of_os = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "os" and name == "open"
+    is_binary = any(isinstance(value, str) and re.fullmatch(r"[rwaxbt+]*b[rwaxbt+]*", value) for value in values)
+    has_encoding = "encoding" in {keyword.arg for keyword in node.keywords}
+    return bool(is_text or opens) and not (is_binary or is_of_os or has_encoding)
+
+
+@pytest.mark.parametrize("path", CORE + sources("examples", "scripts"), ids=named)
+def test_text_files_are_utf8_on_every_machine(path):
+    calls = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
+    assert [node.lineno for node in calls if opens_text_without_encoding(node)] == []
 
 
 def test_no_file_names_a_place_of_one_machine():

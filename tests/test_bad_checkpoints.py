@@ -133,8 +133,25 @@ def test_a_newer_format_is_refused(project):
 def test_a_run_that_is_not_there_names_its_neighbour(project, script):
     run = project.train()
     misspelt = run.parent / (run.name[:-1] + "x")
+    told = "no such run directory or checkpoint."
     message = project.refused("-r", misspelt, script=script)
-    assert message == f"error: {misspelt}: no such run directory or checkpoint. Closest match: {run.name}.\n"
+    assert message == f"error: {misspelt}: {told} Closest match: {run}.\n"
+    message = project.refused("-r", run / "model_bets.pth", script=script)
+    assert message == f"error: {run}/model_bets.pth: {told} Closest match: model_best.pth.\n"
+    message = project.refused("-r", run / "x", script=script)
+    assert (
+        message
+        == f"error: {run}/x: {told} Choices: checkpoint-epoch1.pth, checkpoint-epoch2.pth, last.pth, model_best.pth.\n"
+    )
+
+
+@pytest.mark.parametrize("script", [train_script, test_script], ids=["train", "test"])
+def test_beside_a_checkpoint_that_is_not_there_runs_are_named_and_not_files(project, script, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    told = "error: model_best.pth: no such run directory or checkpoint."
+    assert project.refused("-r", "model_best.pth", script=script) == f"{told} Working directory: {project.folder}.\n"
+    run = project.train().relative_to(project.folder)
+    assert project.refused("-r", "model_best.pth", script=script) == f"{told} Choices: {run}.\n"
 
 
 def test_a_run_without_a_checkpoint_says_so(project):

@@ -52,6 +52,27 @@ def test_a_wrong_command_line_ends_with_code_2_and_no_traceback(project, argumen
     assert "error: " in project.refused(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "3"], "unknown argument --epochs. Write --set trainer.epochs=3"),
+        (["--batch-size=32"], "unknown argument --batch-size. Write --set data_loader.batch_size=32"),
+        (["--epoch", "--check"], "unknown argument --epoch. Write --set trainer.epochs=VALUE"),
+        (["-lr", "0.1"], "unknown argument -lr. Write --lr 0.1"),
+        (["--learning-rate", "0.1"], "unknown argument --learning-rate. Write --set optimizer.args.lr=0.1"),
+        (["--devise", "cpu"], "unknown argument --devise. Write --device cpu"),
+        (["--chek"], "unknown argument --chek. Write --check"),
+        (["my.json"], "unknown argument my.json. Write -c my.json"),
+        (["my.yaml"], "unknown argument my.yaml. Write -c my.yaml"),
+        (["saved/run"], "unknown argument saved/run. Write -r saved/run"),
+        (["trainer.epochs=3"], "unknown argument trainer.epochs=3. Write --set trainer.epochs=3"),
+        (["--xyzzy"], "unknown argument --xyzzy. --help lists those that are known"),
+    ],
+)
+def test_what_was_meant_by_an_unknown_argument(project, arguments, message):
+    assert project.refused(*arguments).endswith(f": error: {message}\n")
+
+
 def test_scoring_needs_a_run_and_a_split_that_exists(project):
     assert "required: -r/--resume" in project.refused(script=test_script)
     assert "invalid choice: 'train'" in project.refused("-r", project.train(), "--split", "train", script=test_script)

@@ -13,15 +13,37 @@ from utils.errors import ConfigError, UserError
     ("content", "message"),
     [
         ('{"name": "a",}', "bad.json:1:13: not JSON: "),
-        ('{\n  "seed": 0\n  "n_gpu": 1\n}', "bad.json:3:3: not JSON: Expecting ',' delimiter."),
+        ('{\n  "seed": 0\n  "n_gpu": 1\n}', "bad.json:2:12: not JSON: a comma is missing at the end of this line."),
+        ('{"a": "x" "b": 1}', "bad.json:1:10: not JSON: a comma is missing."),
+        ('{"a": True}', "bad.json:1:7: not JSON: True is not a value. Write true."),
+        ("[false, None]", "bad.json:1:9: not JSON: None is not a value. Write null."),
+        ('{"lr": .05}', "bad.json:1:8: not JSON: .05 is not a number. Write 0.05."),
+        ('{"lr": 5., "a": 1}', "bad.json:1:8: not JSON: 5. is not a number. Write 5.0."),
+        ('{"lr": +5}', "bad.json:1:8: not JSON: +5 is not a number. Write 5."),
+        ('{"lr": 010}', "bad.json:1:8: not JSON: 010 is not a value. Write text in double quotes, and numbers such as"),
+        (
+            "{\"a\": 'x'}",
+            "bad.json:1:7: not JSON: 'x' is not a value. Write text in double quotes, and numbers such as",
+        ),
+        (
+            '{"a": Adam}',
+            "bad.json:1:7: not JSON: Adam is not a value. Write text in double quotes, and numbers such as",
+        ),
+        ('{"a": }', "bad.json:1:7: not JSON: a value is missing."),
+        ('{"a": ,\n"b": 1}', "bad.json:1:7: not JSON: a value is missing."),
+        ('{"a":', "bad.json:1:6: not JSON: a value is missing."),
         ("[1]", "bad.json:1: a config is an object {...}, found list."),
         (
             '{"seed": 0, "model": {"type": "A", "type": "B"}}',
             "bad.json:1: model.type: stands twice in one object, first in line 1.",
         ),
         ("[" * 100_000, "bad.json: nested too deeply: a config has at most 50 levels."),
-        ("", "bad.json:1:1: not JSON: Expecting value."),
-        ('{"lr": NaN}', "bad.json:1: lr: NaN is not a number of JSON. Write a finite one, or null."),
+        ("", "bad.json:1:1: not JSON: the file is empty."),
+        (
+            f'{{"a": [1, {"9" * 5000}]}}',
+            f"bad.json:1: a.1: {'9' * 40}... is not finite. Write a finite number, or null.",
+        ),
+        ('{"lr": NaN}', "bad.json:1: lr: NaN is not finite. Write a finite number, or null."),
     ],
 )
 def test_what_is_no_config_is_named_with_its_place(tmp_path, monkeypatch, content, message):
@@ -46,12 +68,18 @@ def test_a_folder_is_told_with_what_is_in_it(project):
 def test_bytes_that_are_no_text(project):
     path = project.folder / "bytes.json"
     path.write_bytes(b"\xff\xfe\x00")
-    assert "bytes.json: cannot be read as a config" in project.refused("-c", path)
+    message = "cannot be read as a config: its bytes are not {}. Save it as UTF-8."
+    assert f"bytes.json:1: {message.format('UTF-16-LE')}" in project.refused("-c", path)
+    path.write_bytes('{\n"name": "고양이"}'.encode("cp949"))  # as an old editor on a Korean Windows saves it
+    assert f"bytes.json:2: {message.format('UTF-8')}" in project.refused("-c", path)
 
 
-def test_a_byte_order_mark_is_read_over(tmp_path):
-    (tmp_path / "windows.json").write_bytes(b'\xef\xbb\xbf{"seed": 1}')
-    assert load_config(tmp_path / "windows.json") == {"seed": 1}
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_every_unicode_is_read_as_editors_and_powershell_write_it(tmp_path, encoding, suffix):
+    path = tmp_path / f"config.{suffix}"
+    path.write_bytes('{"name": "고양이",\r\n"seed": 1}'.encode(encoding))
+    assert load_config(path) == {"name": "고양이", "seed": 1}
 
 
 # ---- overrides ----

@@ -13,14 +13,18 @@ from utils.errors import UserError
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("cuda", "-d cuda: no GPU 0; torch finds 0 on this machine."),
-        ("0,1", "-d 0,1: no GPU 0, 1; torch finds 0 on this machine."),
+        ("cuda", "-d cuda: no GPU 0; torch finds 0 on this machine{why}. Choices: cpu."),
+        ("0,1", "-d 0,1: no GPU 0, 1; torch finds 0 on this machine{why}. Choices: cpu."),
+        ("cuda:0", "-d cuda:0: no GPU 0; torch finds 0 on this machine{why}. Choices: cpu."),
+        ("cuda:0,1", "-d cuda:0,1: no GPU 0, 1; torch finds 0 on this machine{why}. Choices: cpu."),
+        ("cuda:", "-d cuda:: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1."),
         ("gpu", "-d gpu: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1."),
         ("0;import os", "-d 0;import os: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1."),
     ],
 )
 def test_a_device_asked_for_by_name_must_be_there(project, option, message):
-    assert project.refused_config("-d", option) == f"error: {message}\n"
+    why = "" if torch.version.cuda or torch.version.hip else ", since it was built without CUDA"
+    assert project.refused_config("-d", option) == f"error: {message.format(why=why)}\n"
 
 
 @pytest.mark.skipif(
@@ -47,8 +51,10 @@ def test_gpus_that_are_there_are_used(monkeypatch, caplog):
     assert select_devices(n_gpu=4) == Devices(torch.device("cuda", 0), (0, 1))
     assert caplog.messages == ["n_gpu: 4 asked for, 2 found: training on 2 GPUs."]
     assert select_devices(n_gpu=1, option="1,0") == Devices(torch.device("cuda", 1), (1, 0))
+    assert select_devices(n_gpu=1, option="cuda:1") == Devices(torch.device("cuda", 1), (1,))
+    assert select_devices(n_gpu=1, option="cuda:0,1") == Devices(torch.device("cuda", 0), (0, 1))
     assert select_devices(n_gpu=2, option="cpu") == Devices(torch.device("cpu"))
-    with pytest.raises(UserError, match="no GPU 2; torch finds 2"):
+    with pytest.raises(UserError, match="no GPU 2; torch finds 2 on this machine.*Choices: cpu, 0, 1."):
         select_devices(1, "1,2")
 
 

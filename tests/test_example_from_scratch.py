@@ -57,7 +57,7 @@ def test_a_stopped_run_ends_as_one_that_never_stopped(run_with_stops, momentum):
 
 def test_a_rate_that_cannot_be_is_an_error(project):
     message = project.refused("-c", HERE / "config.json", "--set", "optimizer.args.momentum=1")
-    assert "GradientDescent refuses them: lr is 0.1, momentum 1" in message
+    assert "GradientDescent cannot be made: lr is 0.1, momentum 1" in message
 
 
 def test_the_reference_is_printed_beside_runs_and_drawn(project, train):

@@ -159,7 +159,7 @@ def test_a_width_that_heads_cannot_share_is_refused(project):
             "trainer": {"type": "Trainer"},
         }
     )
-    assert "model.args: GPT refuses them: width is 32, which cannot be shared among 5 heads." in message
+    assert "model.args: GPT cannot be made: width is 32, which cannot be shared among 5 heads." in message
 
 
 # ---- the text ----

@@ -117,12 +117,14 @@ def test_classes_are_numbered_in_the_order_given():
 def test_more_labels_than_there_are_is_an_error(project):
     config = HERE / "config.json"
     message = project.refused("-c", config, "--set", "dataset.args.labels_per_class=500")
-    assert "dataset.args: SomeDigits refuses them: labels_per_class is 500, and there are no more than" in message
+    assert "dataset.args: SomeDigits cannot be made: labels_per_class is 500, and there are no more than" in message
 
 
 def test_nothing_to_hold_is_an_error(project):
     message = project.refused("-c", HERE / "config.json", "--set", "optimizer.groups=null")
-    assert "lr_scheduler.args: Unfreeze refuses them: nothing to hold: optimizer.groups names no parameters" in message
+    assert (
+        "lr_scheduler.args: Unfreeze cannot be made: nothing to hold: optimizer.groups names no parameters" in message
+    )
     message = project.refused("-c", HERE / "config.json", "--set", "lr_scheduler.args.frozen_epochs=-1")
     assert "frozen_epochs is -1, not a number of epochs" in message
 

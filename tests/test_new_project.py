@@ -139,6 +139,17 @@ def test_a_target_that_is_not_empty_is_refused_and_left_alone(tmp_path):
     assert "is there and not empty" in refused(tmp_path / "notes.txt")
 
 
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("~no_such_user/x", " cannot be a path: there is no such user."),
+        ("a" * 5000, " cannot be a path: it is too long."),
+    ],
+)
+def test_a_target_that_no_folder_can_be_is_refused(target, why):
+    assert why in refused(target)
+
+
 def test_an_empty_target_is_taken(tmp_path):
     make(tmp_path)
     assert (tmp_path / "train.py").is_file()

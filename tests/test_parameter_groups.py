@@ -218,4 +218,4 @@ def test_a_group_of_frozen_and_taken_parameters_is_still_told():
 def test_the_options_of_a_group_are_looked_at_as_those_of_the_optimizer(project):
     section = {"type": "SGD", "args": {"lr": 0.1}, "groups": [{"params": "*", "lr": -0.5}]}
     message = project.refused_config(optimizer=section)
-    assert "optimizer.groups.0: SGD refuses them: Invalid learning rate: -0.5." in message
+    assert "optimizer.groups.0: SGD cannot be made: Invalid learning rate: -0.5." in message

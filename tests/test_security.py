@@ -124,7 +124,7 @@ def test_a_config_of_any_size_is_not_read(project):
     "name", ["../../x", "/abs", "a/../../b", "a\0b", "a\nb", "x" * 300, "-leading", "CON", "nul.txt"]
 )
 def test_a_name_leads_nowhere_else(project, name):
-    assert "cannot be a folder" in project.refused_config(name=name)
+    assert "cannot name a run: " in project.refused_config(name=name)
 
 
 def test_links_are_not_followed(project):

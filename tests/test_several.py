@@ -114,7 +114,7 @@ def test_one_fold_by_itself_scores_the_same(project):
     ("arguments", "message"),
     [
         (["--folds", "1"], "argument --folds: found 1. Write a whole number of at least 2"),
-        (["--folds", "two"], "argument --folds: found 'two'. Write a whole number of at least 1."),
+        (["--folds", "two"], "argument --folds: found 'two'. Write a whole number of at least 1 and below a billion."),
         (["--seeds", "1,1"], "argument --seeds: found '1,1'. Write whole numbers, each once, such as 1,2,3."),
         (["--folds", "2", "--check"], "argument --folds: needs -c/--config alone"),
         (["--seeds", "1,2", "--set", "seed=3"], "--seeds: excludes --set seed. Leave one out."),

@@ -200,13 +200,13 @@ def test_what_only_saves_memory_or_time_may_change_when_a_run_goes_on(project):
         ({"amp": "fp32"}, "trainer.args.amp: found 'fp32'. Choices: bf16, fp16, off."),
         (
             {"micro_batch_size": 0},
-            "trainer.args: Trainer refuses them: micro_batch_size is 0, not a number of samples.",
+            "trainer.args: Trainer cannot be made: micro_batch_size is 0, not a number of samples.",
         ),
         ({"micro_batch_size": "all"}, "trainer.args.micro_batch_size: found 'all'."),
-        ({"ema_decay": 1.0}, "trainer.args: Trainer refuses them: ema_decay is 1.0, not a number from 0 to below 1."),
+        ({"ema_decay": 1.0}, "trainer.args: Trainer cannot be made: ema_decay is 1.0, not a number from 0 to below 1."),
         (
             {"activation_checkpointing": "Blok"},
-            "trainer.args: Trainer refuses them: activation_checkpointing: no module has the name or the class 'Blok'.",
+            "Trainer cannot be made: activation_checkpointing: no module has the name or the class 'Blok'.",
         ),
     ],
 )

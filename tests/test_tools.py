@@ -164,8 +164,9 @@ def test_limit_batches_is_a_setting_of_the_run(project):
     assert [line["step"] for line in metrics_of(run)] == [2, 4]
     saved = json.loads((run / "config.json").read_text())["trainer"]
     assert saved["epoch_steps"] == saved["valid_steps"] == 2
-    assert "--limit-batches: found 'x'. Write a whole number of at least 1." in project.refused_config(
-        "--limit-batches", "x"
+    assert (
+        "--limit-batches: found 'x'. Write a whole number of at least 1 and below a billion."
+        in project.refused_config("--limit-batches", "x")
     )
 
 
@@ -186,7 +187,7 @@ def test_anomaly_names_the_line(project, write_into):
     ("arguments", "message"),
     [
         (["--check", "--profile"], "not allowed with argument"),
-        (["--overfit", "0"], "argument --overfit: found '0'. Write a whole number of at least 1."),
+        (["--overfit", "0"], "argument --overfit: found '0'. Write a whole number of at least 1 and below a billion."),
         (["--check", "-r", "auto"], "argument --check: needs -c/--config alone"),
         (["--overfit", "1", "-r", "auto"], "argument --overfit: needs -c/--config alone"),
     ],

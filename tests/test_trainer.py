@@ -181,7 +181,22 @@ def test_a_file_that_a_data_set_misses_is_one_message(project, write_into):
 
     write_into(data_loader.datasets, Houses)
     message = project.refused_config(dataset="Houses")
-    assert "dataset.args: Houses refuses them: [Errno 2] No such file or directory: 'no/such/houses.csv'." in message
+    assert "dataset.args: Houses cannot be made: [Errno 2] No such file or directory: 'no/such/houses.csv' (" in message
+    assert re.search(r" \(tests/test_trainer.py:\d+\)\.$", message)
+
+
+def test_what_a_constructor_comes_upon_has_its_line_and_what_it_says_itself_has_none(project, write_into):
+    class Labels(Dataset):
+        def __init__(self, split, is_checked=False):
+            if is_checked:
+                raise ValueError("labels are no numbers")
+            self.targets = [float(text) for text in ["1", "cat"]]
+
+    write_into(data_loader.datasets, Labels)
+    found = r"Labels cannot be made: could not convert string to float: 'cat' \(tests/test_trainer.py:\d+\)\.$"
+    assert re.search(found, project.refused_config(dataset="Labels"))
+    message = project.refused_config(dataset={"type": "Labels", "args": {"is_checked": True}})
+    assert message.endswith("dataset.args: Labels cannot be made: labels are no numbers.\n")
 
 
 def test_a_step_that_returns_something_else_is_named_before_the_run(project, write_into):

@@ -25,7 +25,11 @@ def available_cores() -> int:
 def _cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        words = _V2.read_text().split() if _V2.exists() else [path.read_text().strip() for path in _V1]
+        words = (
+            _V2.read_text(encoding="utf-8").split()
+            if _V2.exists()
+            else [path.read_text(encoding="utf-8").strip() for path in _V1]
+        )
         quota, period = map(int, words)
     except (OSError, ValueError):  # no such system, or "max": no limit
         return cores

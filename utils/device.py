@@ -1,6 +1,7 @@
 """Which devices a run uses, and how batches and modules get there."""
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from utils.errors import UserError
 from utils.parallel import Parallel, ddp
 
 log = logging.getLogger(__name__)
+MOST_SHOWN = 40  # characters of an option in a message
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,17 @@ def _named_devices(option: str) -> Devices:
         if not torch.backends.mps.is_available():
             raise UserError("-d mps: this machine has no MPS device. Choices: cpu.")
         return Devices(torch.device("mps"))
-    ids = ["0"] if option == "cuda" else option.split(",")
-    if not all(part.strip().isdecimal() for part in ids):
-        raise UserError(f"-d {option}: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1.")
+    ids = ["0"] if option == "cuda" else option.removeprefix("cuda:").split(",")
+    if not all(re.fullmatch(r"\s*\d{1,9}\s*", part) for part in ids):
+        short = option if len(option) <= MOST_SHOWN else f"{option[: MOST_SHOWN - 3]}..."
+        raise UserError(f"-d {short}: not a device. Choices: cpu, cuda, mps, or GPU numbers such as 0,1.")
     gpu_ids = tuple(dict.fromkeys(int(part) for part in ids))
     if missing := [number for number in gpu_ids if number >= found]:
-        raise UserError(f"-d {option}: no GPU {', '.join(map(str, missing))}; torch finds {found} on this machine.")
+        numbers, why = ", ".join(map(str, missing)), "" if _is_for_gpus() else ", since it was built without CUDA"
+        choices = f"Choices: {', '.join(['cpu', *map(str, range(min(found, 8)))])}."
+        raise UserError(f"-d {option}: no GPU {numbers}; torch finds {found} on this machine{why}. {choices}")
     return Devices(torch.device("cuda", gpu_ids[0]), gpu_ids)
+
+
+def _is_for_gpus() -> bool:
+    return torch.version.cuda is not None or torch.version.hip is not None

@@ -3,8 +3,10 @@
 Who is there stands in the environment, and costs nothing to ask. Alone, what would talk to the others talks to itself.
 """
 
+import logging
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import uuid4
 
 from utils.errors import RunError
+from utils.launch import check_launch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,14 +23,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
+log = logging.getLogger(__name__)
 _CONNECT_MINUTES = 10  # for what comes before the config is known
+_WAIT_SECONDS = 20.0  # after which the first process says what it waits for
+_WAITING = "Waiting for the others of %d processes. If there are none: unset RANK and WORLD_SIZE, and start again."
 _ANSWER_SECONDS = 2.0  # in which the ranks that still live say so
 _LOST = ("closed by peer", "reset by peer", "Broken pipe", "imed out", "imeout", "Connection refused")
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+    return int(os.environ.get("WORLD_SIZE") or 1) if os.environ.get("RANK") else 1
 
 
 def rank() -> int:
@@ -41,17 +47,17 @@ def is_first() -> bool:
 
 def local_rank() -> int:
     """This process among those of its machine."""
-    return int(os.environ.get("LOCAL_RANK", 0)) if world_size() > 1 else 0
+    return int(os.environ.get("LOCAL_RANK") or 0) if world_size() > 1 else 0
 
 
 def local_world_size() -> int:
     """How many of them share its machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if world_size() > 1 else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1) if world_size() > 1 else 1
 
 
 def is_restarted() -> bool:
     """Whether torchrun has started the processes again, since one of them died (`--max-restarts`)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
 
 
 def job() -> str:
@@ -81,7 +87,13 @@ class _Connection:
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Connect the processes of a run while the block runs."""
+    """Connect the processes of a run while the block runs.
+
+    Raises:
+        UserError: the environment does not say which processes these are.
+        LostRank: the first process, or another one, is not there.
+    """
+    check_launch()
     if world_size() == 1:
         yield
         return
@@ -89,7 +101,17 @@ def connected() -> Iterator[None]:
     from torch import distributed as dist
 
     timeout = timedelta(minutes=_CONNECT_MINUTES)
-    store = _fresh(next(dist.rendezvous("env://", rank(), world_size(), timeout=timeout))[0], timeout)
+    hint = threading.Timer(_WAIT_SECONDS, log.warning, [_WAITING, world_size()])
+    hint.daemon = True
+    hint.start()
+    try:
+        store = next(dist.rendezvous("env://", rank(), world_size(), timeout=timeout))[0]
+        store = _fresh(store, timeout)
+    except (RuntimeError, ValueError) as error:
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise LostRank(f"rank {rank()} of {world_size()} cannot meet the others at {address}: {error}") from error
+    finally:
+        hint.cancel()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=timeout)
     _Connection.store = store

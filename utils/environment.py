@@ -42,7 +42,7 @@ def _version(package: str) -> str | None:
 def _git(*arguments: str) -> str | None:
     try:
         command = ["git", "-C", str(PROJECT_ROOT), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

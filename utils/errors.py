@@ -73,7 +73,15 @@ def exit_code_of(command: Callable[[], None]) -> int:
     Of several processes, what all come upon is told by the first: the others wait, and are ended with it.
     """
     from utils.distributed import is_first, rank
+    from utils.encoding import escape_on_screen
+    from utils.launch import check_launch
 
+    escape_on_screen()
+    try:
+        check_launch()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     who = "" if is_first() else f"[rank {rank()}] "
     try:
         command()
@@ -82,6 +90,11 @@ def exit_code_of(command: Callable[[], None]) -> int:
         for line in str(error).splitlines():
             print(f"{who}error: {line}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
+    except ModuleNotFoundError as error:
+        if not (missing := _missing_package(error)):
+            raise
+        print(f"{who}error: {missing}", file=sys.stderr)
+        return 2
     except Stopped as stop:
         return 128 + stop.by
     except BrokenPipeError:  # `| head` has seen enough
@@ -94,3 +107,21 @@ def exit_code_of(command: Callable[[], None]) -> int:
         time.sleep(0 if is_first() else _FIRST_SPEAKS_SECONDS)
         raise
     return 0
+
+
+def _missing_package(error: ModuleNotFoundError) -> str:
+    """What to do about a package that is not installed; nothing about a module that the project itself lacks."""
+    from utils import PACKAGES
+    from utils.frames import own_line
+    from utils.paths import PROJECT_ROOT
+
+    name = str(error.name).partition(".")[0]
+    if (PROJECT_ROOT / name).exists() or (PROJECT_ROOT / f"{name}.py").exists():
+        return ""
+    if name not in PACKAGES:
+        where = f"{line}: " if (line := own_line(error)) else ""
+        return (
+            f"{where}{name} is not installed for {sys.executable}. Install its package with pip, or correct the name."
+        )
+    activate = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/activate"
+    return f"{name} is not installed for {sys.executable}. Activate the environment: {activate}"

@@ -32,6 +32,12 @@ def is_project_module(name: str) -> bool:
     return path is not None and is_own(Path(path))
 
 
+def is_deliberate(error: BaseException) -> bool:
+    """Whether the project's own code has raised it as a ValueError, with words of its own for what is wrong."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, ValueError) and is_own(Path(last.filename)) and (last.line or "").startswith("raise ")
+
+
 def is_own(path: Path) -> bool:
     """Neither the run around the step, nor a library: the environment may lie in the project."""
     if not path.is_relative_to(PROJECT_ROOT):

@@ -4,6 +4,7 @@ Type, default, limits and meaning stand here once; the check, `schema/config.sch
 from them.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -110,10 +111,10 @@ class DatasetOptions(_Checked):
     )
 
     def contradictions(self) -> list[str]:
-        number, _, count = (self.fold or "1/2").partition("/")
-        if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) >= 2:
+        fold = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.fold or "1/2")
+        if fold and 1 <= int(fold[1]) <= int(fold[2]) >= 2:
             return []
-        return [f"fold: found {self.fold!r}. Write a fold and how many there are, such as '2/5'."]
+        return [f"fold: found {shown(self.fold)}. Write a fold and how many there are, such as '2/5'."]
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class LoaderOptions(_Checked):
         "whether workers live on from epoch to epoch; null: yes, but for an iterable data set. For workers alone", None
     )
     timeout: float | None = option(
-        "seconds to wait for a batch from workers; null for ten minutes, 0 for ever", None, minimum=0
+        "seconds to wait for a batch from workers; null for ten minutes, 0 for ever", None, minimum=0, maximum=1_000_000
     )
     multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = option(
         "how workers start; null for Python's default", None

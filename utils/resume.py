@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from utils.distributed import from_first, is_restarted, job
 from utils.errors import ConfigError, UserError
 from utils.lock import RunLock
 from utils.options import RunOptions, parse_monitor
-from utils.paths import project_path, shown_path
-from utils.run_checkpoints import open_checkpoint
-from utils.run_dir import CONFIG, LOG, is_run_dir, last_job
+from utils.paths import shown_path, usable_path
+from utils.run_checkpoints import BEST, open_checkpoint
+from utils.run_dir import CONFIG, LOG, folder_of_runs, is_run_dir, last_job
 
 AUTO = "auto"
 Found = tuple[dict[str, Any] | None, Path | None]
@@ -50,7 +51,7 @@ def read_source(
             log.warning("--init-from is not used: there is a run to go on with, from its own weights.")
         return plan, *found
     assert resume_path is not None, "argparse asks for one of them"
-    path = Path(resume_path).expanduser().absolute()
+    path = usable_path(resume_path).absolute()
     folder = path if path.is_dir() else path.parent
     if is_run_dir(folder):
         lock.take(folder)
@@ -137,7 +138,7 @@ def run_of_plan(plan: Plan) -> tuple[Path, dict[str, Any]]:
 
 def _runs_of(plan: Plan) -> Iterator[Path]:
     """The run directories of the plan's name that hold a checkpoint, the newest first."""
-    parent = project_path(plan.run_options.save_dir) / plan.config["name"]
+    parent = folder_of_runs(plan.run_options.save_dir, plan.config["name"])
     runs = [folder for folder in parent.iterdir() if any(folder.glob("*.pth"))] if parent.is_dir() else []
     yield from sorted(runs, key=lambda folder: [int(part) for part in re.findall(r"\d+", folder.name)], reverse=True)
 
@@ -150,6 +151,14 @@ def _is_finished(checkpoint: dict[str, Any], options: RunOptions) -> bool:
     is_same_rule = (monitor.get("mode"), monitor.get("name")) == parse_monitor(options.monitor)
     is_patience_over = patience is not None and is_same_rule and waited >= patience
     return checkpoint["epoch"] >= options.epochs or is_patience_over
+
+
+@contextmanager
+def plan_to_score(path: str, assignments: Sequence[str]) -> Iterator[tuple[Plan, dict[str, Any], Path]]:
+    """The plan of a run or checkpoint, the checkpoint and its file; the block's mistakes are told with their places."""
+    with Places() as places:
+        file, checkpoint = open_checkpoint(path, prefer=BEST)
+        yield make_plan(saved_config(file, checkpoint, assignments, places), places), checkpoint, file
 
 
 def saved_config(

@@ -11,7 +11,7 @@ from torch import nn
 from utils.checkpoint import FORMAT, CheckpointError, load_checkpoint, load_training_checkpoint, save_checkpoint
 from utils.errors import closest
 from utils.files import link_atomically, temporary_files
-from utils.paths import shown_path
+from utils.paths import shown_path, usable_path
 from utils.state_dict import fill, find_state_dict
 
 LAST, BEST = "last.pth", "model_best.pth"
@@ -34,14 +34,27 @@ def open_checkpoint(path: str | Path, prefer: str = LAST) -> tuple[Path, dict[st
     Raises:
         CheckpointError: nothing there to take. A file that is named is never replaced by another one.
     """
-    path = Path(path).expanduser().absolute()
+    path = usable_path(path).absolute()
     if path.is_dir():
         return _newest_good(path, prefer)
     if not path.exists():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = closest(path.name, siblings) if siblings else f"Working directory: {Path.cwd()}."
+        checkpoints, runs = _names_in(path.parent), _runs_near(path)
+        hint = closest(path.name, checkpoints) if checkpoints else closest(shown_path(path), runs) if runs else ""
+        hint = hint or f"Working directory: {Path.cwd()}."
         raise CheckpointError(f"{shown_path(path)}: no such run directory or checkpoint. {hint}")
     return path, load_training_checkpoint(path)
+
+
+def _names_in(folder: Path) -> list[str]:
+    """The names of the checkpoints in a folder."""
+    return [file.name for file in folder.glob("*.pth") if not file.name.startswith(".")] if folder.is_dir() else []
+
+
+def _runs_near(path: Path) -> list[str]:
+    """The newest run directories beside a path, in folders beside it, or in `saved` there."""
+    patterns = (f"*/{LAST}", f"*/*/{LAST}", f"saved/*/*/{LAST}")
+    found = (sorted(path.parent.glob(pattern), key=lambda file: file.parent.name) for pattern in patterns)
+    return [shown_path(file.parent) for file in next(filter(None, found), [])[-5:]]
 
 
 def _newest_good(folder: Path, prefer: str) -> tuple[Path, dict[str, Any]]:
@@ -102,7 +115,7 @@ def load_weights(module: nn.Module, path: str | Path, strict: bool = True) -> No
     Raises:
         CheckpointError: the file cannot be used, or the names or shapes do not fit. The module is as before.
     """
-    file = Path(path).expanduser()
+    file = usable_path(path)
     if file.is_file():
         content = load_checkpoint(file)
     else:

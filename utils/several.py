@@ -6,7 +6,6 @@ import json
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,11 +20,11 @@ SUMMARY, PREDICTIONS = "summary.json", "predictions.csv"
 Row = dict[str, Any]
 
 
-def each_run(args: Namespace, score: Callable[[list[str]], object]) -> Iterator[Namespace]:
+def each_run(args: Namespace, score: Callable[[Namespace], object]) -> Iterator[Namespace]:
     """The arguments of each run that a command asks for: of one, its own. Several stand in one folder, and go on where
     an earlier command with the same config has stopped; after the last of them, what they have reached is told.
 
-    `score`: `main` of test.py.
+    `score`: is given the arguments of test.py.
     """
     if not args.folds and not args.seeds:
         yield args
@@ -36,9 +35,10 @@ def each_run(args: Namespace, score: Callable[[list[str]], object]) -> Iterator[
     if args.folds and isinstance(config["dataset"], dict) and config["dataset"].get("fold"):
         raise UserError(f"--folds: excludes dataset.fold, which is {config['dataset']['fold']}. Leave one out.")
     name = config["name"] + (f"-{args.folds}folds" if args.folds else "") + ("-seeds" if args.seeds else "")
-    folds = [f"{number}/{args.folds}" for number in range(1, args.folds + 1)] if args.folds else [None]
+    seeds, numbers = args.seeds or [config.get("seed", 0)], range(1, args.folds + 1) if args.folds else [None]
     rows: list[Row] = []
-    for seed, fold in product(args.seeds or [config.get("seed", 0)], folds):
+    for seed, number in ((seed, number) for seed in seeds for number in numbers):  # there may be a billion
+        fold = f"{number}/{args.folds}" if number else None
         assignments = [f"name={json.dumps(name)}", f"seed={seed}"] + [f"dataset.fold={fold}"] * (fold is not None)
         own = Namespace(**vars(args) | {"set": [*args.set, *assignments], "resume": "auto"})
         yield own
@@ -61,7 +61,7 @@ def _reached(args: Namespace) -> Row:
     plan = make_plan(read_config(args.config, args.set, Places()))
     run_dir, checkpoint = run_of_plan(plan)
     epoch = checkpoint["monitor"].get("best_values", {}).get("epoch", checkpoint["epoch"])
-    lines = map(json.loads, (run_dir / METRICS).read_text().splitlines())
+    lines = map(json.loads, (run_dir / METRICS).read_text(encoding="utf-8").splitlines())
     values: Row = next((line for line in lines if line["epoch"] == epoch), {})
     scores = {name: value for name, value in values.items() if name.startswith("val_")}
     return {"run": str(run_dir), "epoch": epoch} | (scores or {"loss": values.get("loss")})
@@ -95,7 +95,7 @@ def _shown(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _write_predictions(folder: Path, rows: list[Row], args: Namespace, score: Callable[[list[str]], object]) -> str:
+def _write_predictions(folder: Path, rows: list[Row], args: Namespace, score: Callable[[Namespace], object]) -> str:
     """Write what each sample is given by the run that has not trained on it, in their order; say so, or why not."""
     lines: list[list[str]] = []
     for row in rows:
@@ -112,11 +112,10 @@ def _write_predictions(folder: Path, rows: list[Row], args: Namespace, score: Ca
     return f"and {PREDICTIONS}: each sample, by the run that has not seen it"
 
 
-def _predicted(run_dir: Path, device: str | None, score: Callable[[list[str]], object]) -> list[list[str]]:
+def _predicted(run_dir: Path, device: str | None, score: Callable[[Namespace], object]) -> list[list[str]]:
     """The lines of a run's predictions for its validation samples."""
     with TemporaryDirectory() as temporary, redirect_stdout(io.StringIO()):
         path = Path(temporary) / PREDICTIONS
-        options = ["-d", device] if device else []
-        score(["-r", str(run_dir), "--split", "valid", "--predictions", str(path), *options])
-        with open(path, newline="") as file:
+        score(Namespace(resume=run_dir, split="valid", device=device, predictions=path, set=[]))
+        with open(path, newline="", encoding="utf-8") as file:
             return list(csv.reader(file))

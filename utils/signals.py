@@ -70,7 +70,7 @@ def requeue_in_slurm(by: signal.Signals) -> None:
     job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
     if by.name != "SIGUSR1" or job is None or scontrol is None:
         return
-    done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([scontrol, "requeue", job], capture_output=True, encoding="utf-8", errors="replace")  # noqa: S603
     if done.returncode == 0:
         log.info("SLURM will start job %s again.", job)
     else:

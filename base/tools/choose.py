@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from base.base_trainer import BaseTrainer
-from utils.paths import project_path
+from utils.run_dir import folder_of_runs
 
 
 def tool_of(args: Namespace, save_dir: str, name: str) -> Callable[[BaseTrainer], None] | None:
@@ -22,7 +22,7 @@ def tool_of(args: Namespace, save_dir: str, name: str) -> Callable[[BaseTrainer]
     if args.tool == "profile":
         from base.tools.profile import profile
 
-        return partial(_after_preflight, profile, folder=project_path(save_dir) / name / "profile")
+        return partial(_after_preflight, profile, folder=folder_of_runs(save_dir, name) / "profile")
     if args.overfit:
         from base.tools.overfit import overfit
 

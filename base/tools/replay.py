@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from base.tools.anomaly import BackwardError, explained_backward
 from logger.writers import Writers
 from utils.batch import tensors
 from utils.errors import RunError, UserError
-from utils.paths import shown_path
+from utils.paths import shown_path, usable_path
 from utils.run_dir import FAILURE
 
 log = logging.getLogger(__name__)
@@ -30,9 +29,9 @@ def replay(trainer: BaseTrainer, run: str) -> None:
         UserError: the run has met nothing of the kind.
         RunError: it has, but this time all is finite.
     """
-    run_dir = Path(run).expanduser() if Path(run).expanduser().is_dir() else Path(run).expanduser().parent
+    run_dir = path if (path := usable_path(run)).is_dir() else path.parent
     try:
-        record = json.loads((run_dir / FAILURE).read_text())
+        record = json.loads((run_dir / FAILURE).read_text(encoding="utf-8"))
         step, name = int(record["step"]), record["name"]
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{shown_path(run_dir)}: has no {FAILURE}: the run has met nothing to repeat.") from None

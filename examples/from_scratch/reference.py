@@ -69,7 +69,9 @@ def draw(run_dirs: Sequence[Path], least: float, path: Path) -> None:
     """The loss of each epoch above the least possible one."""
     with picture(path, size=(5, 3)) as axes:
         for run_dir in run_dirs:
-            momentum = json.loads((run_dir / "config.json").read_text())["optimizer"]["args"].get("momentum", 0)
+            momentum = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))["optimizer"]["args"].get(
+                "momentum", 0
+            )
             above = [max(values["loss"] - least, ROUNDING) for values in epochs_of(run_dir)]
             axes.semilogy(range(1, 1 + len(above)), above, label=f"momentum {momentum}")
         axes.xaxis.get_major_locator().set_params(integer=True)

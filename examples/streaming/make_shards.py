@@ -51,7 +51,7 @@ def _write_splits(folder: Path, samples_per_shard: int) -> None:
             (folder / name).write_bytes(content)
             shards.append({"file": name, "samples": len(part), "crc32": zlib.crc32(content)})
         index[split] = shards
-    (folder / INDEX).write_text(json.dumps(index, indent=1))
+    (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -42,7 +42,7 @@ def read_index(folder: Path, split: str) -> list[Shard]:
     """
     path = folder / INDEX
     try:
-        entries = json.loads(path.read_text())[split]
+        entries = json.loads(path.read_text(encoding="utf-8"))[split]
         shards = [Shard(folder / entry["file"], entry["samples"], entry["crc32"]) for entry in entries]
     except FileNotFoundError:
         raise ConfigError(f"{WHERE}: {path} is missing. {_remedy(folder)}") from None

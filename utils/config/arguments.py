@@ -1,9 +1,16 @@
 """The arguments of `train.py`: those of the command, and the tools that try a config out."""
 
+import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
 
 from utils.distributed import world_size
+from utils.errors import shown
+
+_OF_FILES = dict.fromkeys((".json", ".yaml", ".yml"), "-c")  # the option of a file with this ending; of others, -r
 
 
 def parse_arguments(description: str, short_options: Mapping[str, str], argv: Sequence[str] | None = None) -> Namespace:
@@ -21,7 +28,9 @@ def parse_arguments(description: str, short_options: Mapping[str, str], argv: Se
     )
     parser.add_argument("--seeds", metavar="S,S,...", type=_seeds, help="a run for each of these seeds")
     _add_tools(parser)
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(_what_was_meant(unknown, [name for action in parser._actions for name in action.option_strings]))
     if args.list:
         from utils.config.listing import listing
 
@@ -29,6 +38,24 @@ def parse_arguments(description: str, short_options: Mapping[str, str], argv: Se
         parser.exit()
     _check(parser, args)
     return args
+
+
+def _what_was_meant(unknown: Sequence[str], options: Iterable[str]) -> str:
+    """What to write in the place of arguments that are not known. `options`: those that are."""
+    from utils.options import LoaderOptions, RunOptions, TopOptions
+
+    name, equals, value = unknown[0].partition("=")
+    value = value or next((argument for argument in unknown[1:2] if not argument.startswith("-")), "")
+    if not name.startswith("-"):
+        option = "--set" if equals else _OF_FILES.get(Path(name).suffix, "-r")
+        return f"unknown argument {unknown[0]}. Write {option} {unknown[0]}"
+    sections = {"": TopOptions, "trainer.": RunOptions, "data_loader.": LoaderOptions}
+    keys = {item.name: f"{section}{item.name}" for section, own in sections.items() for item in fields(own)}
+    keys |= {"learning_rate": "optimizer.args.lr"}
+    meant = {key: f"--set {where}={value or 'VALUE'}" for key, where in keys.items()}
+    meant |= {option.lstrip("-").replace("-", "_"): f"{option} {value}".rstrip() for option in options}
+    near = get_close_matches(name.lstrip("-").replace("-", "_"), meant, n=1)
+    return f"unknown argument {name}. " + (f"Write {meant[near[0]]}" if near else "--help lists those that are known")
 
 
 def _add_tools(parser: ArgumentParser) -> None:
@@ -53,15 +80,15 @@ def _add_tools(parser: ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"found {text!r}. Write a whole number of at least 1.")
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+        raise ArgumentTypeError(f"found {shown(text)}. Write a whole number of at least 1 and below a billion.")
     return int(text)
 
 
 def _seeds(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise ArgumentTypeError(f"found {text!r}. Write whole numbers, each once, such as 1,2,3.")
+    if not all(re.fullmatch(r"\d{1,18}", part) for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise ArgumentTypeError(f"found {shown(text)}. Write whole numbers, each once, such as 1,2,3.")
     return [int(part) for part in parts]
 
 

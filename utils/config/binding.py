@@ -13,7 +13,8 @@ from utils.config.places import Places
 from utils.config.schemas import Schema, converted, fits, misfit, schemas_of_options
 from utils.config.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 from utils.errors import ConfigError, UserError, closest, shown
-from utils.frames import own_line
+from utils.frames import is_deliberate, own_line
+from utils.paths import PathError
 from utils.secrets import REDACTED, redacted
 
 SECTION = '{"type": NAME, "args": {...}}'
@@ -50,14 +51,15 @@ class Component:
             return partial(self.target, **args) if args else self.target
         try:
             return self.target(**given, **args)
+        except PathError as error:
+            raise ConfigError(f"{self.section}.args: {error}") from error
         except UserError:
             raise
         except _REFUSALS as error:
             name = getattr(self.target, "__name__", str(self.target))
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            line = None if isinstance(error, (ValueError, OSError)) else own_line(error)  # those say what is wrong
-            where = f" ({line})" if line else ""
-            raise ConfigError(f"{self.section}.args: {name} refuses them: {reason}{where}.") from error
+            where = f" ({line})" if (line := own_line(error)) and not is_deliberate(error) else ""
+            raise ConfigError(f"{self.section}.args: {name} cannot be made: {reason}{where}.") from error
 
     def _make(self, provided: dict[str, Any], *given: Any, **options: Any) -> Any:
         """One more object of a factory, with nested ones of its own."""
@@ -69,7 +71,7 @@ def _put(config: Config, where: str, value: Any) -> None:
     """Replace what stands under a dotted key; where a key has dots itself, nothing."""
     holder: Any = config
     last: Any
-    *parents, last = [int(name) if name.isdigit() else name for name in where.split(".")]
+    *parents, last = [int(name) if name.isdecimal() and len(name) < 10 else name for name in where.split(".")]
     try:
         for name in parents:
             holder = holder[name]

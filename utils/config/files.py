@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from utils.config.numerals import float_or_whole, number_in
 from utils.config.places import Place, Places
 from utils.errors import ConfigError, UserError
 from utils.paths import shown_path
 
 MOST_BYTES = 1_000_000
 MOST_DEPTH = 50
+_WORD, _WORD_END = re.compile(r"[^\s{}\[\]:,\"]*"), re.compile(r"[^\s{}\[\]:,\"]*\Z")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 
 
@@ -28,14 +30,18 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], Places]:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise UserError(f"{source}: is no config: larger than {MOST_BYTES:,} bytes.")
-        text = content.decode("utf-8-sig")
+        text = content.decode(json.detect_encoding(content))  # PowerShell writes UTF-16
     except FileNotFoundError:
         raise UserError(f"{source}: no such config file. Working directory: {Path.cwd()}.") from None
     except IsADirectoryError:
         inside = [shown_path(found) for found in sorted(path.glob("*.json"))]
         hint = f" In it: {', '.join(inside)}." if inside else ""
         raise UserError(f"{source}: is a folder, not a config file.{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        reason = f"its bytes are not {error.encoding.upper()}. Save it as UTF-8"
+        raise UserError(f"{source}:{line}: cannot be read as a config: {reason}.") from None
+    except OSError as error:
         raise UserError(f"{source}: cannot be read as a config: {error}.") from None
     if path.suffix.lower() in (".yaml", ".yml"):
         from utils.config.yaml_files import parse_yaml  # a JSON config needs no PyYAML
@@ -54,13 +60,11 @@ def parse_json(text: str, source: str) -> tuple[Any, dict[str, int], list[tuple[
     """The value; the line of each dotted key; and mistakes with their lines."""
     too_deep = f"{source}: nested too deeply: a config has at most {MOST_DEPTH} levels."
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=float_or_whole)
     except json.JSONDecodeError as error:
         raise ConfigError(_json_mistake(text, source, error)) from None
     except RecursionError:
         raise ConfigError(too_deep) from None
-    except ValueError as error:  # a whole number of thousands of figures
-        raise ConfigError(f"{source}: not a config: {error}.") from None
     lines: dict[tuple[str | int, ...], int] = {(): 1}
     mistakes, twice = [], set()
     for path, line, token in _tokens(text):
@@ -74,20 +78,41 @@ def parse_json(text: str, source: str) -> tuple[Any, dict[str, int], list[tuple[
         else:
             lines.setdefault(path, line)
         if token is not None and not _is_finite(token):
-            mistakes.append((line, f"{key}: {token} is not a number of JSON. Write a finite one, or null."))
+            mistakes.append((line, not_finite(key, token)))
     return value, {".".join(map(str, path)): line for path, line in lines.items()}, mistakes
 
 
 def _json_mistake(text: str, source: str, error: json.JSONDecodeError) -> str:
     """What is wrong, in words of ours where Python's are not the same in each version, or do not help."""
-    before, message = text[: error.pos].rstrip(), error.msg
+    position, message, before = error.pos, error.msg, text[: error.pos].rstrip()
+    is_of_value = message.startswith(("Expecting value", "Expecting ',' delimiter"))
+    start = error.pos - len(_WORD_END.search(text[: error.pos])[0])  # type: ignore[index]
+    word = _WORD.match(text, start)[0]  # type: ignore[index]
     if re.match(r",?\s*[}\]]", text[error.pos :]) and text[len(before) - 1 : error.pos + 1].strip()[0] == ",":
         position = error.pos if text[error.pos] == "," else len(before) - 1
-        error = json.JSONDecodeError("a comma stands before the closing bracket", text, position)
-        message = error.msg
+        message = "a comma stands before the closing bracket"
     elif re.match(r"//|#|/\*", text[error.pos :]):
         message = "there are no comments in JSON; YAML has them"
-    return f"{source}:{error.lineno}:{error.colno}: not JSON: {message}."
+    elif not text.strip():
+        message = "the file is empty"
+    elif is_of_value and word and (start < error.pos or message.startswith("Expecting value")):
+        position, message = start, _as_json_has_it(word)
+    elif message.startswith("Expecting value"):
+        message = "a value is missing"
+    elif is_of_value:
+        is_line_end = "\n" in text[len(before) : error.pos]
+        position, message = len(before), f"a comma is missing{' at the end of this line' * is_line_end}"
+    place = json.JSONDecodeError("", text, position)
+    return f"{source}:{place.lineno}:{place.colno}: not JSON: {message}."
+
+
+def _as_json_has_it(word: str) -> str:
+    """What to write in the place of a word that stands where a value belongs."""
+    if (literal := {"none": "null"}.get(word.lower(), word.lower())) in ("true", "false", "null"):
+        return f"{word} is not a value. Write {literal}"
+    if (number := number_in(word)) is not None and math.isfinite(number):
+        return f"{word} is not a number. Write {json.dumps(number)}"
+    return f"{word[:40]} is not a value. Write text in double quotes, and numbers such as 10 or 0.5"
 
 
 def _tokens(text: str) -> Iterator[tuple[tuple[str | int, ...], int, str | None]]:
@@ -113,6 +138,10 @@ def _tokens(text: str) -> Iterator[tuple[tuple[str | int, ...], int, str | None]
             if found in ("{", "["):
                 path.append(0 if found == "[" else None)
                 is_array.append(found == "[")
+
+
+def not_finite(key: str, token: str) -> str:
+    return f"{key}: {token[:40]}{'...' * (len(token) > 40)} is not finite. Write a finite number, or null."
 
 
 def _is_finite(token: str) -> bool:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from utils.config.files import read_config_file
-from utils.config.numerals import number_in
+from utils.config.numerals import float_or_whole, number_in
 from utils.config.places import Place, Places
+from utils.encoding import ESCAPED
 from utils.errors import ConfigError, shown
 from utils.files import write_atomically
-from utils.paths import shown_path
+from utils.paths import PathError, shown_path, usable_path
 from utils.secrets import is_secret
 
 Config = dict[str, Any]
@@ -72,7 +73,7 @@ def _check_keys(value: Any) -> None:
 
 
 def _with_what_it_extends(path: Path, places: Places, chain: tuple[Path, ...]) -> Config:
-    path = path.expanduser()
+    path = usable_path(path)
     config, own_places = read_config_file(path)
     _read_environment(config, own_places)
     bases = config.pop("extends", [])
@@ -82,7 +83,10 @@ def _with_what_it_extends(path: Path, places: Places, chain: tuple[Path, ...]) -
     chain = (*chain, path.resolve())
     extended: Config = {}
     for base in bases:
-        file = path.parent / Path(base).expanduser()
+        try:
+            file = usable_path(base, path.parent)
+        except PathError as error:
+            raise ConfigError(own_places.located(f"extends: {error}")) from error
         if file.resolve() in chain:
             names = " -> ".join(shown_path(link) for link in (*chain, file.resolve()))
             raise ConfigError(own_places.located(f"extends: goes round in circles: {names}."))
@@ -160,13 +164,15 @@ def value_of(text: str) -> Any:
     if number is not None:
         return number if math.isfinite(number) else text
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_finite, parse_float=_finite)
+        return json.loads(
+            text, object_pairs_hook=_without_duplicates, parse_constant=_finite, parse_float=_finite, parse_int=_finite
+        )
     except (ValueError, RecursionError):
         return text
 
 
-def _finite(text: str) -> float:
-    value = float(text)
+def _finite(text: str) -> int | float:
+    value = float_or_whole(text)
     if not math.isfinite(value):
         raise ValueError(text)
     return value
@@ -203,4 +209,4 @@ def config_text(config: Config) -> str:
 
 
 def write_config(path: Path, config: Config) -> None:
-    write_atomically(path, config_text(config).encode())
+    write_atomically(path, config_text(config).encode(errors=ESCAPED))

@@ -3,11 +3,18 @@
 import re
 
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+MOST_FIGURES = 20  # of a whole number of 64 bits, with its sign
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 def number_in(text: str) -> int | float | None:
     """The number that a text is, perhaps an infinite one; None where it is none: `010`, `1_000` and `0x1F` are text."""
-    if _WHOLE.fullmatch(text) and len(text) < 1000:
-        return int(text)
-    return float(text) if _NUMBER.fullmatch(text) else None
+    return float_or_whole(text) if _WHOLE.fullmatch(text) or _NUMBER.fullmatch(text) else None
+
+
+def float_or_whole(text: str) -> int | float:
+    """The number that a numeral stands for: a whole one if it has no more than 64 bits, as torch and Python's loops
+    take them; else a float, which may be infinite."""
+    if _WHOLE.fullmatch(text) and len(text) <= MOST_FIGURES and abs(number := int(text)) < 2**63:
+        return number
+    return float(text)

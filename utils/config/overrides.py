@@ -10,6 +10,8 @@ from utils.config.places import Place, Places
 from utils.errors import ConfigError
 from utils.secrets import REDACTED, redacted_arguments
 
+MOST_SHOWN = 100  # characters of an assignment in a message
+_INDEX = re.compile(r"\d{1,9}")
 _MISSING = object()
 
 
@@ -26,6 +28,7 @@ def override(config: Config, assignments: Sequence[str], places: Places | None =
     for assignment in sorted(assignments, key=_rank):
         key, equals, text = assignment.partition("=")
         (shown,) = redacted_arguments([assignment])
+        shown = shown if len(shown) <= MOST_SHOWN else f"{shown[: MOST_SHOWN - 3]}..."
         try:
             if not equals or not key:
                 raise ConfigError(f"--set {shown}: not an assignment. Write it as section.key=value.")
@@ -46,7 +49,7 @@ def override(config: Config, assignments: Sequence[str], places: Places | None =
 
 def _value_at(config: Any, key: str) -> Any:
     for name in key.split("."):
-        if isinstance(config, list) and name.isdigit() and int(name) < len(config):
+        if isinstance(config, list) and _INDEX.fullmatch(name) and int(name) < len(config):
             config = config[int(name)]
         else:
             config = config.get(name) if isinstance(config, dict) else None
@@ -87,7 +90,7 @@ def _member(holder: Any, name: str, shown: str) -> Any:
     if isinstance(holder, dict):
         return holder[name]
     if isinstance(holder, list):
-        if re.fullmatch(r"\d+", name) and int(name) < len(holder):
+        if _INDEX.fullmatch(name) and int(name) < len(holder):
             return holder[int(name)]
-        raise ConfigError(f"--set {shown}: the list has items 0 to {len(holder) - 1}, found {name!r}.")
+        raise ConfigError(f"--set {shown}: the list has items 0 to {len(holder) - 1}, found {name[:40]!r}.")
     raise ConfigError(f"--set {shown}: {name!r} lies below {holder!r}, which has no keys.")

@@ -230,13 +230,14 @@ def misfit(schema: Schema, value: Any) -> str | None:
         few = f"Choices: {', '.join(sorted(names))}."
         return f"found {shown(value)}. {closest(str(value), names) if len(names) > 12 else few}"
     is_quoted = isinstance(value, str) and any(fits(schema, number) for number in _meant_by(value))
-    return f"found {shown(value)}. Write {described(schema)}{', without quotes' if is_quoted else ''}."
+    size = ", which is too large" if isinstance(value, str) and math.isinf(number_in(value) or 0) else ""
+    return f"found {shown(value)}{size}. Write {described(schema)}{', without quotes' if is_quoted else ''}."
 
 
 def _meant_by(text: str) -> list[Any]:
     words = {"true": True, "false": False, "null": None}
     number = number_in(text)
-    return [words[text]] if text in words else [] if number is None else [number]
+    return [words[text]] if text in words else [] if number is None or math.isinf(number) else [number]
 
 
 # ---- the value that the code gets ----

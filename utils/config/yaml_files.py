@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from utils.config.files import MOST_DEPTH
+from utils.config.files import MOST_DEPTH, not_finite
 from utils.config.numerals import number_in
 from utils.errors import ConfigError
 
@@ -96,6 +96,6 @@ class _Reader:
             return _WORDS[text.lower()]
         number = math.inf if _INFINITE.fullmatch(text) else number_in(text)
         if number is not None and not math.isfinite(number):
-            self.mistakes.append((line, f"{key}: {text} is not a number of JSON. Write a finite one, or null."))
+            self.mistakes.append((line, not_finite(key, text)))
             return None
         return text if number is None else number

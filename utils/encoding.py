@@ -1,0 +1,26 @@
+"""Text for streams and files whose encoding lacks some of its characters: those are escaped as in JSON.
+
+So no message is lost on a screen of cp1252, cp949 or ASCII, and what is JSON stays JSON.
+"""
+
+import codecs
+import json
+import sys
+
+ESCAPED = "json_escaped"  # for `errors=`
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(ESCAPED, _escape)
+
+
+def escape_on_screen() -> None:
+    """Have stdout and stderr escape what they cannot encode, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's has none, and is UTF-8
+            stream.reconfigure(errors=ESCAPED)
