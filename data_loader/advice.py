@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from data_loader.defaults import gives_batches
+from data_loader.methods import gives_batches
 
 log = logging.getLogger(__name__)
 MUCH, AT_LEAST_SECONDS = 0.2, 1.0  # of a pass's time; of waiting in it: shorter passes are not worth a word

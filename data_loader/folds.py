@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset
 
 from base.base_dataset import with_transforms_of
+from data_loader.methods import collate_of
 from utils.batch import tensors
 from utils.errors import ConfigError
 
@@ -102,7 +103,7 @@ def _chosen(values: Any, rows: Tensor) -> Any:
 def _check(train: Any, valid: Any, part: Any) -> None:
     """The first and last samples of the fold must be those of the sets that they come from."""
     as_valid = with_transforms_of(valid, train)
-    collate = getattr(train, "collate", default_collate)
+    collate = collate_of(train)
     for i in (0, len(part.sample_numbers) - 1):
         row = int(part.sample_numbers[i])
         expected = as_valid[row] if row < len(train) else valid[row - len(train)]

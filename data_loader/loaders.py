@@ -14,13 +14,14 @@ from torch.utils.data import (
     RandomSampler,
     Sampler,
     SequentialSampler,
-    default_collate,
 )
 
 from data_loader.advice import advise
 from data_loader.defaults import fitted
 from data_loader.lockstep import in_lockstep
-from data_loader.repeatable import Fetcher, Order, Reader, isolated
+from data_loader.methods import collate_of, slow_path_note
+from data_loader.repeatable import Fetcher, Order, isolated
+from data_loader.streams import Reader
 from data_loader.workers import POLL_SECONDS, batches_of
 from utils.distributed import world_size
 from utils.errors import BatchError, ConfigError
@@ -37,6 +38,8 @@ def make_batches_of_splits(
     datasets: Mapping[str, Dataset[Any]], seed: int, options: LoaderOptions, device: torch.device
 ) -> dict[str, "Batches"]:
     """The batches of each split that has samples, for a model on `device`; "train" must have some."""
+    for note in dict.fromkeys(filter(None, map(slow_path_note, datasets.values()))):
+        log.info(note)
     return {
         split: make_batches(dataset, split, seed, options, device)
         for split, dataset in datasets.items()
@@ -80,7 +83,7 @@ def _indexed_batches(dataset: Any, split: str, seed: str, options: LoaderOptions
     order = Order(_index_batches(dataset, is_training, generator, options), generator, seed, is_custom)
     if is_training and order.steps() == 0:
         raise ConfigError(f"data_loader: {len(dataset)} training samples give no batch of {options.batch_size}.")
-    fetcher = Fetcher(dataset, getattr(dataset, "collate", default_collate))
+    fetcher = Fetcher(dataset, collate_of(dataset))
     loader = DataLoader(fetcher, sampler=order, batch_size=None, collate_fn=_as_it_is, **_for_torch(options))
     return Batches(loader, order, split, seed, len(dataset), _seconds(options))
 
@@ -113,10 +116,11 @@ def _iterable_batches(dataset: Any, split: str, seed: str, options: LoaderOption
             "so that a pass can be repeated. Leave out sampler, batch_sampler and persistent_workers."
         )
     is_batching = options.batch_size is not None
-    reader = Reader(dataset, getattr(dataset, "collate", default_collate))
+    size = options.batch_size // world_size() if options.batch_size is not None else None
+    reader = Reader(dataset, collate_of(dataset), seed, size or 1)
     loader = DataLoader(
         reader,
-        options.batch_size // world_size() if options.batch_size is not None else None,
+        size,
         collate_fn=reader.collate if is_batching else _as_it_is,
         drop_last=options.drop_last and split == "train" and is_batching,
         **_for_torch(options),
