@@ -69,7 +69,7 @@ def main(argv=None):
     print(f"{shown_path(path)}, epoch {checkpoint['epoch']}, split {args.split}")
     for name, value in values.items():
         if isinstance(value, Tensor) and value.dim() == 2:
-            print(f"\n{name}\n{matrix_table(value.tolist())}")
+            print(f"\n{name}\n{matrix_table(value)}")
     print(to_json({name: value for name, value in values.items() if not isinstance(value, Tensor)}))
 
 
