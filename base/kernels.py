@@ -68,7 +68,7 @@ def _suits(model: nn.Module, batches: Batches) -> bool:
         batch = batches.trial()
     except BatchError as error:
         raise UserError(str(error)) from error
-    inputs = batch[0] if isinstance(batch, (tuple, list)) else None
+    inputs = batch[0] if isinstance(batch, (tuple, list)) and batch else None
     if not isinstance(inputs, Tensor) or inputs.dim() != 4:
         return False
     rng = rng_state()
