@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from base.base_dataset import with_transforms_of
 from data_loader.classes import check_classes
-from data_loader.methods import collate_of
+from data_loader.methods import check_length, collate_of
 from utils.batch import tensors
 from utils.errors import ConfigError
 
@@ -44,6 +44,7 @@ def make_datasets(build: Callable[..., Dataset[Any]], splits: Iterable[str], fol
 def _cut(train: Any, valid: Any, number: int, count: int) -> tuple[Any, Any]:
     if isinstance(train, IterableDataset):
         raise ConfigError("dataset.fold: an iterable data set has no samples to cut into folds. Leave it out.")
+    check_length(train, valid)
     pooled = _pooled(train, valid)
     total = len(train) + len(valid)
     folds = fold_numbers(total, count, pooled.get("targets"), pooled.get("groups"))

@@ -1,7 +1,7 @@
 """From a data set to its batches, pass after pass, each the same whenever and wherever it is made again."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from torch.utils.data import (
 from data_loader.advice import advise
 from data_loader.defaults import fitted
 from data_loader.lockstep import in_lockstep
-from data_loader.methods import collate_of, slow_path_note
+from data_loader.methods import check_length, collate_of, length_of, slow_path_note
 from data_loader.repeatable import Fetcher, Order, isolated
 from data_loader.streams import Reader
 from data_loader.workers import POLL_SECONDS, batches_of
@@ -38,12 +38,13 @@ def make_batches_of_splits(
     datasets: Mapping[str, Dataset[Any]], seed: int, options: LoaderOptions, device: torch.device
 ) -> dict[str, "Batches"]:
     """The batches of each split that has samples, for a model on `device`; "train" must have some."""
+    check_length(*datasets.values())
     for note in dict.fromkeys(filter(None, map(slow_path_note, datasets.values()))):
         log.info(note)
     return {
         split: make_batches(dataset, split, seed, options, device)
         for split, dataset in datasets.items()
-        if split == "train" or not isinstance(dataset, Sized) or len(dataset)
+        if split == "train" or length_of(dataset) != 0
     }
 
 
@@ -82,10 +83,23 @@ def _indexed_batches(dataset: Any, split: str, seed: str, options: LoaderOptions
     is_custom = is_training and bool(options.sampler or options.batch_sampler)
     order = Order(_index_batches(dataset, is_training, generator, options), generator, seed, is_custom)
     if is_training and order.steps() == 0:
-        raise ConfigError(f"data_loader: {len(dataset)} training samples give no batch of {options.batch_size}.")
+        raise ConfigError(_why_no_batch(len(dataset), options))
     fetcher = Fetcher(dataset, collate_of(dataset))
     loader = DataLoader(fetcher, sampler=order, batch_size=None, collate_fn=_as_it_is, **_for_torch(options))
     return Batches(loader, order, split, seed, len(dataset), _seconds(options))
+
+
+def _why_no_batch(samples: int, options: LoaderOptions) -> str:
+    if not samples:
+        return "dataset: the training set is empty: its __len__ returns 0. Look at what it reads for split 'train'."
+    if options.sampler or options.batch_sampler:
+        return (
+            f"data_loader: the sampler gives no batch of the {samples} training samples: its __len__ returns too few."
+        )
+    return (
+        f"data_loader.batch_size: {options.batch_size} is more than the {samples} training samples, and drop_last "
+        f"leaves out the incomplete batch. Write at most {samples}, or drop_last: false."
+    )
 
 
 def _index_batches(
@@ -125,8 +139,7 @@ def _iterable_batches(dataset: Any, split: str, seed: str, options: LoaderOption
         drop_last=options.drop_last and split == "train" and is_batching,
         **_for_torch(options),
     )
-    samples = len(dataset) if isinstance(dataset, Sized) else None
-    return Batches(loader, None, split, seed, samples, _seconds(options))
+    return Batches(loader, None, split, seed, length_of(dataset), _seconds(options))
 
 
 def _for_torch(options: LoaderOptions) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from data_loader.methods import slow_path_note
+from data_loader.methods import length_of, slow_path_note
 from utils.errors import UserError
 
 SHOWN, MOST_CLASSES, MOST_ITEMS = 32, 20, 8
@@ -16,7 +16,8 @@ SHOWN, MOST_CLASSES, MOST_ITEMS = 32, 20, 8
 
 def described_split(batches: Any) -> str:
     steps = batches.steps_per_pass()
-    text = f"{len(batches.dataset):,} samples" if hasattr(batches.dataset, "__len__") else "a stream"
+    samples = length_of(batches.dataset)
+    text = "a stream" if samples is None else f"{samples:,} samples"
     text += f" in {steps:,} batches" if steps else ""
     classes = Counter(classes_of(batches))
     if not 1 < len(classes) <= MOST_CLASSES:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch.utils.data import Dataset, Subset, default_collate
+from torch.utils.data import Dataset, IterableDataset, Subset, default_collate
 
 from utils.errors import ConfigError
 
@@ -17,6 +17,30 @@ def gives_batches(dataset: Any) -> bool:
     if owner is Subset:
         return gives_batches(dataset.dataset)
     return not _is_torchs(owner)
+
+
+def length_of(samples: Any) -> int | None:
+    """`len`, also of a data set or sampler whose `__len__` is missing or refuses to answer."""
+    try:
+        return len(samples)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def check_length(*datasets: Any) -> None:
+    """A data set that is no stream knows how many samples it has.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    for dataset in datasets:
+        if isinstance(dataset, IterableDataset) or length_of(dataset) is not None:
+            continue
+        reason = "its __len__ returns no number" if hasattr(dataset, "__len__") else "it has no __len__"
+        raise ConfigError(
+            f"dataset: {type(dataset).__name__} is no data set: {reason}. Write def __len__(self), which returns the "
+            "number of samples, or derive it from IterableDataset if only its end tells."
+        )
 
 
 def collate_of(dataset: Any) -> Callable[[list[Any]], Any]:

@@ -1,5 +1,6 @@
 """What makes a batch the same whenever it is made: its indices and its randomness are functions of its position."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -10,11 +11,12 @@ from torch.utils.data import BatchSampler, Dataset, Sampler, get_worker_info
 
 from data_loader.failures import Failure, described_misfit, failure
 from data_loader.lockstep import Sizes, own_parts
-from data_loader.methods import gives_batches
+from data_loader.methods import gives_batches, length_of
 from utils.batch import tensors
 from utils.distributed import rank, world_size
 from utils.seed import cpu_rng_state, derived_seed, seeded, set_cpu_rng_state
 
+log = logging.getLogger(__name__)
 Position = tuple[str, list[int]]  # the seed of a batch, and the indices of its samples
 
 
@@ -33,6 +35,7 @@ class Order(Sampler[Position]):
         self._seed = seed
         self._pass = self._first = 0
         self._end: int | None = None
+        self._has_warned = False
         self.sizes: Sizes = deque()  # of the batches that are asked for
 
     def start(self, number: int, first: int, end: int | None = None) -> None:
@@ -47,11 +50,12 @@ class Order(Sampler[Position]):
     def steps(self) -> int | None:
         """Batches in a pass; None where the sampler does not know."""
         batches: Any = self._index_batches
-        if not hasattr(batches, "__len__"):
+        steps = length_of(batches)  # BatchSampler asks the sampler inside
+        if steps is None:
             return None
-        is_plain = type(batches) is BatchSampler and not batches.drop_last and hasattr(batches.sampler, "__len__")
+        is_plain = type(batches) is BatchSampler and not batches.drop_last
         rest = len(batches.sampler) % batches.batch_size if is_plain else 0
-        return len(batches) - (len(batches) > 1 and 0 < rest < world_size())  # see `own_parts`
+        return steps - (steps > 1 and 0 < rest < world_size())  # see `own_parts`
 
     def __iter__(self) -> Iterator[Position]:
         seed = f"{self._seed}/{self._pass}"
@@ -59,9 +63,21 @@ class Order(Sampler[Position]):
         index_batches = iter(self._index_batches)
         drawn = isolated(index_batches, seed) if self._is_custom else index_batches
         own, suffix = own_parts(drawn, rank(), world_size()), f"/{rank()}" if rank() else ""
+        count = self._first
         for number, (indices, whole) in islice(enumerate(own), self._first, self._end):
             self.sizes.append((len(indices), whole))
+            count = number + 1
             yield f"{self._seed}/{self._pass}/{number}{suffix}", indices
+        if self._is_custom and self._end is None and world_size() == 1:
+            self._compare(count, self.steps())
+
+    def _compare(self, count: int, expected: int | None) -> None:
+        if expected not in (None, count) and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "data_loader: this pass had %d batches, but %d by the __len__ of the sampler. Correct its __len__: the "
+                "schedule and the progress bar rely on it.", count, expected,
+            )  # fmt: skip
 
 
 _NO_SAMPLES = (
