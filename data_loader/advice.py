@@ -24,6 +24,11 @@ def advise(dataset: Any, workers: int, wait_seconds: float, seconds: float) -> b
             f"{name} gives one sample at a time: a method __getitems__(indices) that returns a whole batch costs a "
             "fraction (UInt8Images in data_loader/datasets.py has one)."
         )
+    if isinstance(dataset, IterableDataset) and not hasattr(dataset, "shard"):
+        advice.append(
+            f"Workers help {name} only if it has shard(num_shards, index) or asks get_worker_info(): else each worker "
+            "reads all of it."
+        )
     more = max(2, 2 * workers)
     advice.append(
         "Do what is costly and always the same in it once, before the training. "
