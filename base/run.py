@@ -4,8 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch.utils.data import IterableDataset
+
 from logger.metrics import Metrics
 from utils.device import Devices
+from utils.errors import ConfigError
 from utils.options import RunOptions
 
 
@@ -51,3 +54,13 @@ class Run:
     metrics: Metrics = field(default_factory=Metrics)
     devices: Devices = field(default_factory=Devices)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        train = self.batches.get("train")
+        if self.options.epoch_steps or train is None or isinstance(train.dataset, IterableDataset):
+            return
+        if train.steps_per_pass() is None:
+            raise ConfigError(
+                "trainer.epoch_steps: missing. The sampler of data_loader has no __len__, so a pass over the training "
+                "set may never end. Write how many steps make an epoch, or give the sampler a __len__."
+            )

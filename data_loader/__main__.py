@@ -30,7 +30,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
-    from data_loader.look import described_split, described_tensor, named_tensors, show
+    from data_loader.look import described, described_split, named_values, show
     from logger.console import messages_to_screen
     from train import build_trainer
     from utils.config.places import Places
@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None) -> None:
         trainer = build_trainer(plan, Devices(), SPLITS)  # which may bring what a data set needs, such as a vocabulary
         if args.split not in trainer.run.batches:
             raise UserError(f"--split {args.split}: the data set has no samples there.")
+        if args.out.is_dir():
+            raise UserError(f"--out {args.out}: is a folder. Name a file: --out {args.out / 'batch.png'}.")
         if not usable_path(args.out).absolute().parent.is_dir():
             raise UserError(f"--out {args.out}: there is no such folder.")
         chosen = trainer.run.batches[args.split]
@@ -52,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
         for split, batches in trainer.run.batches.items():
             print(f"{split}: {described_split(batches)}")
     print(f"\nthe first batch of {args.split}:")
-    for name, tensor in named_tensors(batch):
-        print(f"  {name or 'batch':12} {described_tensor(tensor)}")
+    for name, value in named_values(batch):
+        print(f"  {name or 'batch':12} {described(value)}")
     show(batch, chosen.dataset, args.out)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from data_loader.defaults import gives_batches
+from data_loader.methods import gives_batches
 
 log = logging.getLogger(__name__)
 MUCH, AT_LEAST_SECONDS = 0.2, 1.0  # of a pass's time; of waiting in it: shorter passes are not worth a word
@@ -23,6 +23,11 @@ def advise(dataset: Any, workers: int, wait_seconds: float, seconds: float) -> b
         advice.append(
             f"{name} gives one sample at a time: a method __getitems__(indices) that returns a whole batch costs a "
             "fraction (UInt8Images in data_loader/datasets.py has one)."
+        )
+    if isinstance(dataset, IterableDataset) and not hasattr(dataset, "shard"):
+        advice.append(
+            f"Workers help {name} only if it has shard(num_shards, index) or asks get_worker_info(): else each worker "
+            "reads all of it."
         )
     more = max(2, 2 * workers)
     advice.append(

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple, cast
 from torch.utils.data import DataLoader
 
 from data_loader.advice import advise
+from data_loader.failures import Failure
 from data_loader.lockstep import in_lockstep
-from data_loader.repeatable import Failure, Fetcher, Order, Reader, isolated
+from data_loader.repeatable import Fetcher, Order, isolated
+from data_loader.streams import Reader
 from data_loader.workers import batches_of
 from utils.batch import batch_size
 from utils.distributed import world_size

@@ -1,20 +1,15 @@
 """What a loader does where the config leaves it to the machine. The figures behind it are in docs/performance.md."""
 
 from dataclasses import replace
-from typing import Any
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset, IterableDataset
 
+from data_loader.methods import gives_batches
 from utils.cpu import available_cores
 from utils.options import LoaderOptions
 
 MOST_WORKERS = 4  # for one GPU; what takes more than that is for its user to say
-
-
-def gives_batches(dataset: Any) -> bool:
-    """Whether it makes whole batches, by `__getitems__`. torch's own subsets have that too, and give samples."""
-    return hasattr(dataset, "__getitems__") and not isinstance(dataset, Subset)
 
 
 def fitted(options: LoaderOptions, dataset: Dataset, device: torch.device) -> LoaderOptions:
@@ -23,7 +18,8 @@ def fitted(options: LoaderOptions, dataset: Dataset, device: torch.device) -> Lo
     On the CPU, no workers: they take the cores from the model. Beside a GPU, as many as there are cores to spare, where
     samples come one at a time: they make batches while it computes, and live on from epoch to epoch, since starting
     them costs more than a small epoch. Whole batches are made sooner than a worker hands them over.
-    A stream is never shared out among workers unasked: it would be read in another order on another machine.
+    A stream has no workers unless the config asks for them: where it shares itself out among them, its order depends on
+    how many there are.
     """
     is_stream, is_gpu = isinstance(dataset, IterableDataset), device.type == "cuda"
     is_by_sample = not is_stream and not gives_batches(dataset)

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset
 
 from base.base_dataset import with_transforms_of
+from data_loader.classes import check_classes
+from data_loader.methods import check_length, collate_of
 from utils.batch import tensors
 from utils.errors import ConfigError
 
@@ -29,18 +31,20 @@ def make_datasets(build: Callable[..., Dataset[Any]], splits: Iterable[str], fol
     samples of "train" and "valid" together, and "train" the rest; the other splits stay.
 
     Raises:
-        ConfigError: the data set cannot be cut.
+        ConfigError: the data set cannot be cut, or its splits number their classes differently.
     """
-    if fold is None or not {"train", "valid"} & set(splits):
-        return {split: build(split=split) for split in splits}
-    number, count = map(int, fold.split("/"))
-    cut = dict(zip(("train", "valid"), _cut(build(split="train"), build(split="valid"), number, count), strict=True))
-    return {split: cut[split] if split in cut else build(split=split) for split in splits}
+    is_cut = fold is not None and bool({"train", "valid"} & set(splits))
+    made = {split: build(split=split) for split in dict.fromkeys((*(("train", "valid") if is_cut else ()), *splits))}
+    check_classes(made, build)
+    if fold is not None and is_cut:
+        made["train"], made["valid"] = _cut(made["train"], made["valid"], *map(int, fold.split("/")))
+    return {split: made[split] for split in splits}
 
 
 def _cut(train: Any, valid: Any, number: int, count: int) -> tuple[Any, Any]:
     if isinstance(train, IterableDataset):
         raise ConfigError("dataset.fold: an iterable data set has no samples to cut into folds. Leave it out.")
+    check_length(train, valid)
     pooled = _pooled(train, valid)
     total = len(train) + len(valid)
     folds = fold_numbers(total, count, pooled.get("targets"), pooled.get("groups"))
@@ -102,7 +106,7 @@ def _chosen(values: Any, rows: Tensor) -> Any:
 def _check(train: Any, valid: Any, part: Any) -> None:
     """The first and last samples of the fold must be those of the sets that they come from."""
     as_valid = with_transforms_of(valid, train)
-    collate = getattr(train, "collate", default_collate)
+    collate = collate_of(train)
     for i in (0, len(part.sample_numbers) - 1):
         row = int(part.sample_numbers[i])
         expected = as_valid[row] if row < len(train) else valid[row - len(train)]

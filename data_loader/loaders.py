@@ -1,7 +1,7 @@
 """From a data set to its batches, pass after pass, each the same whenever and wherever it is made again."""
 
 import logging
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,13 @@ from torch.utils.data import (
     RandomSampler,
     Sampler,
     SequentialSampler,
-    default_collate,
 )
 
 from data_loader.batches import Batches, counted
 from data_loader.defaults import fitted
-from data_loader.repeatable import Fetcher, Order, Reader
+from data_loader.methods import check_length, collate_of, length_of, slow_path_note
+from data_loader.repeatable import Fetcher, Order
+from data_loader.streams import Reader
 from data_loader.workers import POLL_SECONDS
 from utils.cpu import available_cores
 from utils.distributed import world_size
@@ -39,10 +40,13 @@ def make_batches_of_splits(
     if (options.num_workers or 0) > available_cores():
         message = "data_loader.num_workers: %d are more than the %d cores of this process, and may be slower. Try %d."
         log.warning(message, options.num_workers, available_cores(), available_cores())
+    check_length(*datasets.values())
+    for note in dict.fromkeys(filter(None, map(slow_path_note, datasets.values()))):
+        log.info(note)
     return {
         split: make_batches(dataset, split, seed, options, device)
         for split, dataset in datasets.items()
-        if split == "train" or not isinstance(dataset, Sized) or len(dataset)
+        if split == "train" or length_of(dataset) != 0
     }
 
 
@@ -81,10 +85,23 @@ def _indexed_batches(dataset: Any, split: str, seed: str, options: LoaderOptions
     is_custom = is_training and bool(options.sampler or options.batch_sampler)
     order = Order(_index_batches(dataset, is_training, generator, options), generator, seed, is_custom)
     if is_training and order.steps() == 0:
-        raise ConfigError(f"data_loader: {len(dataset)} training samples give no batch of {options.batch_size}.")
-    fetcher = Fetcher(dataset, getattr(dataset, "collate", default_collate))
+        raise ConfigError(_why_no_batch(len(dataset), options))
+    fetcher = Fetcher(dataset, collate_of(dataset))
     loader = DataLoader(fetcher, sampler=order, batch_size=None, collate_fn=_as_it_is, **_for_torch(options))
     return Batches(loader, order, split, seed, len(dataset), _seconds(options))
+
+
+def _why_no_batch(samples: int, options: LoaderOptions) -> str:
+    if not samples:
+        return "dataset: the training set is empty: its __len__ returns 0. Look at what it reads for split 'train'."
+    if options.sampler or options.batch_sampler:
+        return (
+            f"data_loader: the sampler gives no batch of the {samples} training samples: its __len__ returns too few."
+        )
+    return (
+        f"data_loader.batch_size: {options.batch_size} is more than the {samples} training samples, and drop_last "
+        f"leaves out the incomplete batch. Write at most {samples}, or drop_last: false."
+    )
 
 
 def _index_batches(
@@ -115,16 +132,16 @@ def _iterable_batches(dataset: Any, split: str, seed: str, options: LoaderOption
             "so that a pass can be repeated. Leave out sampler, batch_sampler and persistent_workers."
         )
     is_batching = options.batch_size is not None
-    reader = Reader(dataset, getattr(dataset, "collate", default_collate))
+    size = options.batch_size // world_size() if options.batch_size is not None else None
+    reader = Reader(dataset, collate_of(dataset), seed, size or 1)
     loader = DataLoader(
         reader,
-        options.batch_size // world_size() if options.batch_size is not None else None,
+        size,
         collate_fn=partial(counted, reader.collate) if is_batching else _as_it_is,
         drop_last=options.drop_last and split == "train" and is_batching,
         **_for_torch(options),
     )
-    samples = len(dataset) if isinstance(dataset, Sized) else None
-    return Batches(loader, None, split, seed, samples, _seconds(options))
+    return Batches(loader, None, split, seed, length_of(dataset), _seconds(options))
 
 
 def _for_torch(options: LoaderOptions) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from itertools import islice
 from typing import Any
 
@@ -32,12 +33,12 @@ def own_parts(index_batches: Iterable[list[int]], rank: int, ranks: int) -> Iter
         yield own, len(held)
 
 
-def own_samples(dataset: Iterable[Any], rank: int, ranks: int) -> Iterator[Any]:
-    """A process's samples of a stream: what the data set's own `shard` gives, or every so many-th one."""
+def own_samples(dataset: Any, rank: int, ranks: int) -> Iterator[Any]:
+    """One of so many shares of a stream: what the data set's own `shard` returns, or every so many-th sample."""
     if ranks == 1:
         return iter(dataset)
     if hasattr(dataset, "shard"):
-        return iter(dataset.shard(num_shards=ranks, index=rank))
+        return iter(copy(dataset).shard(num_shards=ranks, index=rank))  # a copy: `shard` may change the data set
     return islice(dataset, rank, None, ranks)
 
 

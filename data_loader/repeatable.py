@@ -1,21 +1,22 @@
 """What makes a batch the same whenever it is made: its indices and its randomness are functions of its position."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice, repeat
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import BatchSampler, Dataset, Sampler, get_worker_info
 
-from data_loader.lockstep import Sizes, own_parts, own_samples
+from data_loader.failures import Failure, described_misfit, failure
+from data_loader.lockstep import Sizes, own_parts
+from data_loader.methods import gives_batches, length_of
 from utils.batch import tensors
 from utils.distributed import rank, world_size
-from utils.frames import told
 from utils.seed import cpu_rng_state, derived_seed, seeded, set_cpu_rng_state
 
+log = logging.getLogger(__name__)
 Position = tuple[str, list[int]]  # the seed of a batch, and the indices of its samples
 
 
@@ -34,6 +35,7 @@ class Order(Sampler[Position]):
         self._seed = seed
         self._pass = self._first = 0
         self._end: int | None = None
+        self._has_warned = False
         self.sizes: Sizes = deque()  # of the batches that are asked for
         self.counts: deque[int] = deque()  # of samples in them, for who reads them
 
@@ -50,11 +52,12 @@ class Order(Sampler[Position]):
     def steps(self) -> int | None:
         """Batches in a pass; None where the sampler does not know."""
         batches: Any = self._index_batches
-        if not hasattr(batches, "__len__"):
+        steps = length_of(batches)  # BatchSampler asks the sampler inside
+        if steps is None:
             return None
-        is_plain = type(batches) is BatchSampler and not batches.drop_last and hasattr(batches.sampler, "__len__")
+        is_plain = type(batches) is BatchSampler and not batches.drop_last
         rest = len(batches.sampler) % batches.batch_size if is_plain else 0
-        return len(batches) - (len(batches) > 1 and 0 < rest < world_size())  # see `own_parts`
+        return steps - (steps > 1 and 0 < rest < world_size())  # see `own_parts`
 
     def __iter__(self) -> Iterator[Position]:
         seed = f"{self._seed}/{self._pass}"
@@ -62,17 +65,28 @@ class Order(Sampler[Position]):
         index_batches = iter(self._index_batches)
         drawn = isolated(index_batches, seed) if self._is_custom else index_batches
         own, suffix = own_parts(drawn, rank(), world_size()), f"/{rank()}" if rank() else ""
+        count = self._first
         for number, (indices, whole) in islice(enumerate(own), self._first, self._end):
             self.sizes.append((len(indices), whole))
             self.counts.append(len(indices))
+            count = number + 1
             yield f"{self._seed}/{self._pass}/{number}{suffix}", indices
+        if self._is_custom and self._end is None and world_size() == 1:
+            self._compare(count, self.steps())
+
+    def _compare(self, count: int, expected: int | None) -> None:
+        if expected not in (None, count) and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "data_loader: this pass had %d batches, but %d by the __len__ of the sampler. Correct its __len__: the "
+                "schedule and the progress bar rely on it.", count, expected,
+            )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Stands in the place of a batch that cannot be loaded. Words only, so that it comes out of a worker whole."""
-
-    message: str
+_NO_SAMPLES = (
+    "__getitems__ returned a list of {} for {} samples. Return a tuple for a ready batch, or a list with one entry for "
+    "each sample"
+)
 
 
 class Fetcher(Dataset[Any]):
@@ -81,64 +95,50 @@ class Fetcher(Dataset[Any]):
     def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any]):
         self.dataset = dataset
         self._collate = collate
+        self._gives_batches = gives_batches(dataset)
 
     def __getitem__(self, position: Position) -> Any:
         seed, indices = position
         try:
             with seeded(seed):
                 samples = self._fetch(indices)
-            # torch's own subsets answer __getitems__ with a list of samples; anything else is a batch already.
-            batch = self._collate(samples) if isinstance(samples, list) else samples
+            # Subsets of torch's answer __getitems__ with a list of samples; anything else is a batch already.
+            return shared(self._collate(samples) if isinstance(samples, list) else samples)
         except (Exception, SystemExit) as error:
-            return Failure(f"{self._culprit(seed, indices)}: {described(error)}")
-        return _shared(batch)
+            caught = error  # what follows must not be raised while this one is handled
+        return self._failure(seed, indices, caught)
 
     def _fetch(self, indices: list[int]) -> Any:
-        if hasattr(self.dataset, "__getitems__"):
-            return self.dataset.__getitems__(indices)
+        if self._gives_batches:
+            found = self.dataset.__getitems__(indices)  # type: ignore[attr-defined]
+            if isinstance(found, list) and len(found) != len(indices):
+                raise TypeError(_NO_SAMPLES.format(len(found), len(indices)))
+            return found
         return [self.dataset[index] for index in indices]
 
-    def _culprit(self, seed: str, indices: list[int]) -> str:
-        """The first sample that fails on its own, too; else all of them may be."""
+    def _failure(self, seed: str, indices: list[int], error: BaseException) -> Failure:
+        """Read the samples again, one by one, to name the one that fails on its own, too, or that does not fit."""
+        samples: list[Any] = []
         for index in indices:
             try:
                 with seeded(seed):
-                    self._fetch([index])
-            except (Exception, SystemExit):
-                return f"sample {index}"
+                    fetched = self._fetch([index])
+            except (Exception, SystemExit) as own_error:
+                return failure(f"sample {index}", error, own_error)
+            samples += fetched if isinstance(fetched, list) else []
+        if misfit := described_misfit(indices, samples, self._collate):
+            return Failure(misfit)
+        for index, sample in zip(indices, samples, strict=False):
+            try:
+                self._collate([sample])
+            except Exception as own_error:
+                if repr(own_error) == repr(error):
+                    return failure(f"sample {index}", error)
         shown = ", ".join(map(str, indices[:8])) + ", ..." * (len(indices) > 8)
-        return f"one of the samples {shown}, or their collation into a batch"
+        return failure(f"one of the samples {shown}, or combining them into a batch", error)
 
 
-class Reader(IterableDataset[Any]):
-    """An iterable data set whose exceptions come out as a `Failure`, too."""
-
-    def __init__(self, dataset: IterableDataset[Any], collate: Callable[[list[Any]], Any]):
-        self.dataset = dataset
-        self._collate = collate
-
-    def set_epoch(self, number: int) -> None:
-        """Tell the data set its pass, if it listens."""
-        if hasattr(self.dataset, "set_epoch"):  # torch's word for "the next pass"
-            self.dataset.set_epoch(number)
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            yield from own_samples(self.dataset, rank(), world_size())
-        except (Exception, SystemExit) as error:
-            yield from repeat(Failure(described(error)))  # more than once: the last samples may make no batch
-
-    def collate(self, samples: list[Any]) -> Any:
-        """A batch of samples; a failure if one is among them."""
-        try:
-            failure = next((sample for sample in samples if isinstance(sample, Failure)), None)
-            batch = failure or self._collate(samples)
-        except Exception as error:
-            return Failure(f"collation into a batch: {described(error)}")
-        return _shared(batch)
-
-
-def _shared(batch: Any) -> Any:
+def shared(batch: Any) -> Any:
     """In a worker, move the tensors to shared memory here, where it is told that there is none left: torch's own thread
     would do it later, print a traceback, and leave the run waiting for the batch."""
     try:
@@ -151,11 +151,6 @@ def _shared(batch: Any) -> Any:
             "smaller and fewer (batch_size, num_workers, prefetch_factor), or --set data_loader.num_workers=0."
         )
     return batch
-
-
-def described(error: BaseException) -> str:
-    """The error with the lines of code that led to it, without those of this project's loading."""
-    return told(error, without=[Path(__file__)])
 
 
 def isolated(iterator: Iterator[Any], seed: str) -> Iterator[Any]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from data_loader.repeatable import Failure, Order, described
+from data_loader.failures import Failure, described
+from data_loader.repeatable import Order
 from utils.distributed import world_size
 from utils.errors import BatchError, ConfigError, Stopped
 from utils.seed import drop_spare_normal

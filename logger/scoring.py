@@ -59,5 +59,5 @@ def _print_values(values: dict[str, Any]) -> None:
 
     for name, value in values.items():
         if isinstance(value, Tensor) and value.dim() == 2:
-            print(f"\n{name}\n{matrix_table(value.tolist())}")
+            print(f"\n{name}\n{matrix_table(value)}")
     print(to_json({name: value for name, value in values.items() if not isinstance(value, Tensor)}))

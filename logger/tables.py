@@ -1,7 +1,8 @@
 """Tables for the screen: a row for each epoch, the best epoch, and matrices."""
 
-from collections.abc import Sequence
+from torch import Tensor
 
+MOST_ROWS = 30  # of a matrix that is printed as a whole
 # Values of an epoch that describe the run rather than what it learned.
 RUN_VALUES = ("epoch", "step", "grad_norm", "seconds", "items_per_second", "data_wait_share")
 VALID = "val_"
@@ -60,13 +61,28 @@ def value_table(values: dict[str, float]) -> str:
     return "\n".join(f"{name.ljust(width)}  {value:.6g}" for name, value in values.items())
 
 
-def matrix_table(matrix: Sequence[Sequence[float]]) -> str:
-    """A matrix of targets (rows) by outputs (columns), numbered; zeros are dots, so that the rest can be seen."""
+def matrix_table(matrix: Tensor) -> str:
+    """A matrix of targets (rows) by outputs (columns), numbered; zeros are dots, so that the rest can be seen. Of more
+    than `MOST_ROWS` only the most frequent confusions."""
+    if max(matrix.shape) > MOST_ROWS:
+        return _confusion_table(matrix)
     row_title, column_title = "target", "output"
-    cells = [["." if value == 0 else f"{value:g}" for value in row] for row in matrix]
+    cells = [["." if value == 0 else f"{value:g}" for value in row] for row in matrix.tolist()]
     columns = len(cells[0]) if cells else 0
     width = max([len(cell) for row in cells for cell in row] + [len(str(columns - 1))])
     label = max(len(row_title), len(str(len(cells) - 1)))
     head = row_title.rjust(label) + "  " + " ".join(str(column).rjust(width) for column in range(columns))
     rows = [str(i).rjust(label) + "  " + " ".join(cell.rjust(width) for cell in row) for i, row in enumerate(cells)]
     return "\n".join([" " * (label + 2) + column_title, head, *rows])
+
+
+def _confusion_table(matrix: Tensor) -> str:
+    """The largest entries off the diagonal, a line each. Row by row: a matrix of 10,000 classes is large."""
+    found: list[tuple[float, int, int]] = []
+    for target, row in enumerate(matrix.cpu()):
+        least = found[-1][0] if len(found) == MOST_ROWS else 0
+        outputs = (row > least).nonzero().flatten().tolist()
+        found += [(row[output].item(), target, output) for output in outputs if output != target]
+        found = sorted(found, key=lambda entry: (-entry[0], *entry[1:]))[:MOST_ROWS]
+    lines = [f"{target:6}  {output:6}  {count:g}" for count, target, output in found]
+    return "\n".join([f"the {len(found)} most frequent confusions", "target  output  count", *lines])

@@ -86,18 +86,6 @@ def test_an_exception_in_a_data_set_names_the_sample(fails_then_goes_on, dataset
     assert f"{__file__}:" in err and "raise OSError" in err, "the line of the data set"
 
 
-class Uneven(RaisingOneByOne):
-    def __getitem__(self, index):
-        image, target = self.digits[index]
-        return (image[:, :4] if self.split == "train" and index == self.bad else image), target
-
-
-def test_samples_that_make_no_batch_are_named(fails_then_goes_on):
-    err = fails_then_goes_on(Uneven, 700)
-    assert "or their collation into a batch: RuntimeError: stack expects each tensor to be equal size" in err
-    assert "one of the samples " in err
-
-
 class RaisingStream(IterableDataset):
     bad = None
 

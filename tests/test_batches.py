@@ -264,7 +264,10 @@ def test_torchs_own_data_sets(dataset):
         ),
         ({"batch_size": 4, "shuffle": "no"}, "shuffle: found 'no'. Write true or false or null."),
         ({}, "data_loader.batch_size: missing. Write how many samples make a batch."),
-        ({"batch_size": 20, "drop_last": True}, "data_loader: 10 training samples give no batch of 20."),
+        (
+            {"batch_size": 20, "drop_last": True},
+            "data_loader.batch_size: 20 is more than the 10 training samples, and drop_last leaves out",
+        ),
         (
             {"batch_size": 4, "num_workers": 0, "prefetch_factor": 2},
             "prefetch_factor: found 2, but there are no workers. Leave it out.",
@@ -289,5 +292,7 @@ def test_values_that_cannot_be_are_refused(arguments, message):
 
 
 def test_an_empty_training_set_is_refused():
-    with pytest.raises(ConfigError, match="0 training samples give no batch of 4"):
+    with pytest.raises(
+        ConfigError, match="dataset: the training set is empty: its __len__ returns 0. Look at what it reads"
+    ):
         batches_of(Numbers(0), "train", 0, batch_size=4)

@@ -204,6 +204,7 @@ def test_long_waits_are_told(caplog, waited, seconds, is_told):
 def test_a_stream_is_not_told_to_give_what_it_cannot(caplog):
     assert advise(Stream(), 2, 3.0, 10.0)
     assert "__getitems__" not in caplog.text and "num_workers=4" in caplog.text
+    assert "Workers help Stream only if it has shard(num_shards, index) or asks get_worker_info(): else" in caplog.text
 
 
 def test_a_run_that_waits_says_so_once(project, write_into, monkeypatch):

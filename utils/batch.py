@@ -9,14 +9,18 @@ from torch import Tensor
 
 
 def move(batch: Any, device: torch.device) -> Any:
-    """The batch on a device: its tensors, and whatever else has `to`."""
+    """The batch on a device: its tensors, and whatever else has a method `to`, such as a PackedSequence."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if callable(getattr(batch, "to", None)):
+        return batch.to(device)
     if isinstance(batch, dict):
         return {key: move(value, device) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(move(item, device) for item in batch))
     if isinstance(batch, (tuple, list)):
         return type(batch)(move(item, device) for item in batch)
-    return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch
+    return batch
 
 
 def detached(batch: Any) -> Any:

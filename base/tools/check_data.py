@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset
 from base.base_dataset import with_transforms_of
 from base.run import Batches
 from base.tools.report import Report, listed
+from utils.broken_file import file_behind
 
 SECONDS = 10.0  # for all reading
 MOST_SHARED = 0.01  # of the validation samples
@@ -90,7 +91,8 @@ def _why_broken(dataset: Any, index: int) -> str:
     except NotImplementedError:  # whole batches alone can be read, by `__getitems__`
         return ""
     except Exception as error:
-        return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        file = file_behind(error)
+        return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".") + (f" (file {file})" if file else "")
     return ""
 
 

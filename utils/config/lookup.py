@@ -213,8 +213,11 @@ def look_up(kind: Kind, name: str) -> Callable[..., Any]:
         return _look_up_dotted(kind, name)
     for module in _modules(kind):
         found = getattr(module, name, None)
-        if found is not None and _belongs(found, module) and kind.accepts(found):
-            return found
+        if found is not None and _belongs(found, module):
+            if kind.accepts(found):
+                return found
+            if missing := _missing(found):
+                raise ConfigError(f"{name!r} is not {kind.title}: {missing}.")
     absent = [library for library in kind.libraries if importlib.util.find_spec(library.split(".")[0]) is None]
     hint = f" {absent[0]} is not installed." if absent else ""
     raise ConfigError(f"no {name!r} here. {closest(name, names(kind))}{hint}")
@@ -259,8 +262,14 @@ def _look_up_dotted(kind: Kind, name: str) -> Callable[..., Any]:
     if found is None or not _belongs(found, module):
         raise ConfigError(f"{name!r}: {module_name} has no {attribute!r}. {closest(attribute, _own(kind, module))}")
     if not kind.accepts(found):
-        raise ConfigError(f"{name!r} is not {kind.title}.")
+        missing = _missing(found)
+        raise ConfigError(f"{name!r} is not {kind.title}{f': {missing}' if missing else ''}.")
     return found
+
+
+def _missing(found: Any) -> str:
+    """The abstract methods that a class leaves undefined, in words."""
+    return " and ".join(f"it has no {name}" for name in sorted(getattr(found, "__abstractmethods__", ())))
 
 
 def _own(kind: Kind, module: ModuleType) -> list[str]:
