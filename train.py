@@ -7,10 +7,8 @@ python train.py -r saved/NAME/RUN_ID
 import utils  # noqa: F401 - first, since it says what is wrong with the start itself
 from logger.scoring import score
 from utils.config.arguments import parse_arguments
-from utils.config.fast_dev_run import fast_dev_run
 from utils.config.loading import config_text
-from utils.config.places import Places
-from utils.config.reading import read_config
+from utils.config.reading import config_of
 from utils.errors import exit_code_of
 from utils.several import each_run
 
@@ -19,10 +17,11 @@ SHORT_OPTIONS = {"--lr": "optimizer.args.lr", "--bs": "data_loader.batch_size"}
 
 
 def main(argv=None):
-    for args in each_run(parse_arguments(__doc__, SHORT_OPTIONS, argv), lambda own: score(build_trainer, own)):
-        with Places() as places, fast_dev_run(args.tool == "fast-dev-run") as assignments:
-            config = read_config(args.config, [*args.set, *assignments], places) if args.config else None
+    def start(args):
+        with config_of(args) as (config, places):
             run(args, config, places)
+
+    each_run(parse_arguments(__doc__, SHORT_OPTIONS, argv), start, lambda args: score(build_trainer, args))
 
 
 def run(args, config, places):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from base.base_dataset import targets_of
-from logger.means import Count
+from logger.means import Count, mean_over
 from utils.errors import BadReturn
 
 # torch's losses by what they average over: all numbers of the targets, or labelled places by the weights of classes.
@@ -57,6 +57,16 @@ class LossItems:
         if self._weight is None:
             return is_counted.sum()
         return (self._weight.to(targets.device)[targets.where(is_counted, 0)] * is_counted).sum()
+
+    def noted_on(self, loss: Tensor, outputs: Any, targets: Any) -> Tensor:
+        """The loss, with what it is a mean over.
+
+        Raises:
+            BadReturn: it combines outputs with targets of another shape.
+        """
+        self.check(outputs, targets)
+        items = self.over(targets)
+        return loss if items is None else mean_over(loss, items)
 
     def check(self, outputs: Any, targets: Any) -> None:
         """Raise `BadReturn` where a loss over numbers would combine outputs with targets of another shape."""

@@ -10,7 +10,6 @@ from base.base_trainer import BaseTrainer, StepResult
 from base.loss_items import LossItems
 from base.lr_schedule import LRSchedule
 from base.run import Run
-from logger.means import mean_over
 from trainer.activations import checkpoint_activations
 from trainer.averaging import WeightAverage
 from trainer.gradients import check_max_norm, clip_gradients
@@ -23,8 +22,8 @@ from utils.checkpoint import Stateful
 class Trainer(BaseTrainer):
     """Batches are (inputs, targets); the model maps inputs to outputs, the loss compares them with targets.
 
-    Means are weighted by the number of samples; that of one of torch's losses by what it is over (weights of classes,
-    labelled tokens). A loss of yours that is a mean over anything else wants a step of its own, with its own count.
+    Means are over samples; that of a loss of torch's over what it averages (weights of classes, labelled tokens). A
+    loss of yours that averages over anything else wants a step of its own, with its own count.
 
     `max_grad_norm`: larger gradients are scaled down to this 2-norm. `micro_batch_size`: a batch is computed in parts
     of so many samples; "auto" finds out how many fit into memory. `amp`: "bf16" or "fp16". `ema_decay`: what is scored
@@ -93,9 +92,7 @@ class Trainer(BaseTrainer):
         return StepResult(self.scores(outputs, targets, loss), self.samples)
 
     def scores(self, outputs: Any, targets: Any, loss: Tensor) -> dict[str, Tensor]:
-        self.loss_items.check(outputs, targets)
-        items = self.loss_items.over(targets)
-        return {"loss": loss if items is None else mean_over(loss, items), **self.metrics(outputs, targets)}
+        return {"loss": self.loss_items.noted_on(loss, outputs, targets), **self.metrics(outputs, targets)}
 
     def stateful(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {"optimizer": self.optimizer, "lr_scheduler": self.lr_scheduler}

@@ -74,6 +74,7 @@ def exit_code_of(command: Callable[[], None]) -> int:
     """
     from utils.distributed import is_first, rank
     from utils.encoding import escape_on_screen
+    from utils.frames import short_traceback
     from utils.launch import check_launch
 
     escape_on_screen()
@@ -103,9 +104,13 @@ def exit_code_of(command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("Stopped at once.", file=sys.stderr)
         return 128 + signal.SIGINT
-    except Exception:
+    except Exception as error:
         time.sleep(0 if is_first() else _FIRST_SPEAKS_SECONDS)
-        raise
+        if (text := short_traceback(error)) is None:
+            raise
+        for line in text.splitlines():
+            print(f"{who}error: {line}", file=sys.stderr)
+        return 1
     return 0
 
 

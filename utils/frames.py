@@ -5,7 +5,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.paths import PROJECT_ROOT
+from utils.paths import PROJECT_ROOT, shown_path
+
+# Of data_loader/ and trainer/, what calls a person's code.
+_OF_THE_RUN = {"batches.py", "loaders.py", "lockstep.py", "repeatable.py", "streams.py", "workers.py", "failures.py"}
+_OF_THE_RUN |= {"micro_batches.py", "activations.py"}
 
 
 def told(error: BaseException, without: Sequence[Path] = (), most: int = 5) -> str:
@@ -17,6 +21,31 @@ def told(error: BaseException, without: Sequence[Path] = (), most: int = 5) -> s
     ]
     lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-most:]]
     return "\n".join([f"{type(error).__name__}: {error}", *lines])
+
+
+def short_traceback(error: BaseException) -> str | None:
+    """The error, and the lines of the person's own code that led to it; None where code of the template or of a library
+    that it calls has failed, of which the whole traceback is wanted."""
+    if isinstance(error, SyntaxError) and error.filename and _is_of_person(Path(error.filename)):
+        text = (error.text or "").strip()
+        return f"{type(error).__name__}: {error.msg}\n  {shown_path(Path(error.filename))}:{error.lineno}: {text}"
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [i for i, frame in enumerate(frames) if _is_of_person(Path(frame.filename))]
+    of_template = [i for i, frame in enumerate(frames) if _is_in_project(Path(frame.filename)) and i not in mine]
+    if not mine or (of_template and of_template[-1] > mine[-1]):
+        return None
+    lines = [f"  {shown_path(Path(frames[i].filename))}:{frames[i].lineno}: {frames[i].line}" for i in mine[-3:]]
+    reason = " ".join(str(error).split())
+    return "\n".join([f"{type(error).__name__}: {reason[:300]}", *lines])
+
+
+def _is_of_person(path: Path) -> bool:
+    """Whether a file is one that a person edits, and not the run around it."""
+    return is_own(path) and path.relative_to(PROJECT_ROOT).parts[0] != "logger" and path.name not in _OF_THE_RUN
+
+
+def _is_in_project(path: Path) -> bool:
+    return path.is_relative_to(PROJECT_ROOT) and "site-packages" not in path.parts
 
 
 def own_line(error: BaseException) -> str | None:

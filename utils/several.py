@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -12,23 +13,50 @@ from typing import Any
 
 from utils.config.places import Places
 from utils.config.reading import read_config
-from utils.errors import UserError
+from utils.errors import RunError, Stopped, UserError
 from utils.files import write_atomically
+from utils.frames import short_traceback
 from utils.paths import shown_path
 
 SUMMARY, PREDICTIONS = "summary.json", "predictions.csv"
 Row = dict[str, Any]
 
 
-def each_run(args: Namespace, score: Callable[[Namespace], object]) -> Iterator[Namespace]:
-    """The arguments of each run that a command asks for: of one, its own. Several stand in one folder, and go on where
-    an earlier command with the same config has stopped; after the last of them, what they have reached is told.
+def each_run(args: Namespace, run: Callable[[Namespace], object], score: Callable[[Namespace], object]) -> None:
+    """Make the run, or the runs, that a command asks for. Several are in one folder, and continue where an earlier
+    command with the same config has stopped. One that fails does not end the others. At the end, a summary is written.
 
     `score`: is given the arguments of test.py.
+
+    Raises:
+        RunError: some runs have failed.
     """
     if not args.folds and not args.seeds:
-        yield args
+        run(args)
         return
+    rows, folder = [], Path()
+    for seed, fold, own in _runs(args):
+        error = _failure_of(run, own, is_first=not rows)
+        reached = {"error": error} if error else _reached(own)
+        rows.append({"seed": seed, "fold": fold} | reached)
+        folder = Path(reached["run"]).parent if not error else folder
+    good = [row for row in rows if "error" not in row]
+    failed = [f"seed {row['seed']}" + f", fold {row['fold']}" * bool(row["fold"]) for row in rows if "error" in row]
+    if good:
+        for row in good:
+            row["run"] = Path(row["run"]).name
+        write_atomically(folder / SUMMARY, json.dumps({"runs": rows, **_spread(good)}, indent=2).encode())
+        print(f"{table(good)}\nIn {shown_path(folder)}: {SUMMARY}")
+        if args.folds:
+            print(_write_predictions(folder, good, args, score))
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(rows)} runs failed ({'; '.join(failed)}). The same command tries them again."
+        )
+
+
+def _runs(args: Namespace) -> Iterator[tuple[int, str | None, Namespace]]:
+    """The seed, fold and arguments of each run."""
     config = read_config(args.config, args.set, Places())
     if args.seeds and any(assignment.partition("=")[0].strip() == "seed" for assignment in args.set):
         raise UserError("--seeds: excludes --set seed. Leave one out.")
@@ -36,20 +64,26 @@ def each_run(args: Namespace, score: Callable[[Namespace], object]) -> Iterator[
         raise UserError(f"--folds: excludes dataset.fold, which is {config['dataset']['fold']}. Leave one out.")
     name = config["name"] + (f"-{args.folds}folds" if args.folds else "") + ("-seeds" if args.seeds else "")
     seeds, numbers = args.seeds or [config.get("seed", 0)], range(1, args.folds + 1) if args.folds else [None]
-    rows: list[Row] = []
     for seed, number in ((seed, number) for seed in seeds for number in numbers):  # there may be a billion
         fold = f"{number}/{args.folds}" if number else None
         assignments = [f"name={json.dumps(name)}", f"seed={seed}"] + [f"dataset.fold={fold}"] * (fold is not None)
-        own = Namespace(**vars(args) | {"set": [*args.set, *assignments], "resume": "auto"})
-        yield own
-        rows.append({"seed": seed, "fold": fold} | _reached(own))
-    folder = Path(rows[0]["run"]).parent
-    for row in rows:
-        row["run"] = Path(row["run"]).name
-    write_atomically(folder / SUMMARY, json.dumps({"runs": rows, **_spread(rows)}, indent=2).encode())
-    print(f"{table(rows)}\nIn {shown_path(folder)}: {SUMMARY}")
-    if args.folds:
-        print(_write_predictions(folder, rows, args, score))
+        yield seed, fold, Namespace(**vars(args) | {"set": [*args.set, *assignments], "resume": "auto"})
+
+
+def _failure_of(run: Callable[[Namespace], object], args: Namespace, is_first: bool) -> str:
+    """Make a run; what ended it, if something did. An input that the first run refuses ends all of them."""
+    try:
+        run(args)
+        return ""
+    except Stopped:
+        raise
+    except Exception as error:
+        if is_first and isinstance(error, UserError):
+            raise
+        is_clear = isinstance(error, (UserError, RunError))
+        text = str(error) if is_clear else short_traceback(error) or f"{type(error).__name__}: {error}"
+        print(f"error: {text}", file=sys.stderr)
+        return text.splitlines()[0]
 
 
 def _reached(args: Namespace) -> Row:
