@@ -189,7 +189,8 @@ class BaseTrainer(ABC):
         """Its values, and whether it is the best one."""
         self._values, best_before = self._train_one_epoch(), self.monitor.best_values
         is_best = self.monitor.update(self._values)
-        self._step_schedules(self._values)
+        for schedule in self.parts(LRSchedule).values():
+            schedule.on_epoch_end(self._values.get(self.monitor.name))
         self.writers.epoch(self._values)
         self.writers.flush()
         self.so_far = None
@@ -267,10 +268,6 @@ class BaseTrainer(ABC):
         means, rates = dict(zip(names, joint_means(parts), strict=True)), self.learning_rates()
         progress.show(**{names[0]: means[names[0]]}, **rates)
         self.writers.step(means | rates, self.step)
-
-    def _step_schedules(self, values: dict[str, float]) -> None:
-        for schedule in self.parts(LRSchedule).values():
-            schedule.on_epoch_end(values.get(self.monitor.name))
 
     @final
     def learning_rates(self) -> dict[str, float]:
