@@ -1,6 +1,7 @@
 """What a run checks before it starts, so that nothing fails after hours that could have failed at once."""
 
 import logging
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from copy import deepcopy
@@ -43,6 +44,12 @@ RESERVED = (
     "config",
     "shards",
     "parameters",
+)
+_HINTS = (
+    ("view size is not comp", 'Use reshape instead of view, or write "channels_last": false in the model section.'),
+    ("[Dd]ouble", "float64 comes from NumPy or Python numbers. Return float32 from the data set: .float()"),
+    ("[Bb]yte|unsigned char", "Raw bytes are uint8. Return float32 from the data set: .float() / 255"),
+    (r"scalar type Long|\bInt\b", "Class numbers are int64. Return them from the data set with .long()"),
 )
 MOST_FRAMES = 3  # of the person's code in a message
 
@@ -190,10 +197,11 @@ def _batch_of(trainer: BaseTrainer, split: str, is_last: bool) -> Any:
 def _explained(error: Exception, split: str, batch: Any, samples: int, losses: LossCalls, is_last: bool) -> str:
     """What failed, where in the person's code, on what kind of batch, and what may help."""
     text, hints = told(error, without=_NOT_TOLD, most=MOST_FRAMES), []
-    if "view size is not comp" in str(error):
-        hints.append('Use reshape in the place of view, or say "channels_last": false in the model section.')
     if is_last and split == "train":
         hints.append('To leave this batch out: "drop_last": true in data_loader; or choose another batch_size.')
+    if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
+        hints.append("A step with `inputs, targets = batch` takes batches of two parts, in a tuple.")
+    hints += [hint for words, hint in _HINTS if re.search(words, str(error))]
     hints += losses.hints()
     which = (
         f"The last {split} batch, of {samples} sample{'s' * (samples != 1)}," if is_last else f"The first {split} batch"

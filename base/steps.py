@@ -1,5 +1,6 @@
 """A step as the run calls it: on the run's device, with errors explained and its result checked."""
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,12 @@ from logger.means import StepResult
 from logger.names import check_names
 from utils.batch import batch_size
 from utils.distributed import explain_lost_rank
-from utils.errors import BadReturn
+from utils.errors import BadReturn, RunError
 
 if TYPE_CHECKING:
     from base.base_trainer import BaseTrainer
 
+_MISSING = re.compile(r"did not receive grad for rank \d+: ([\d ]+)")
 _check_names_once = lru_cache(maxsize=64)(check_names)
 
 
@@ -34,9 +36,24 @@ def result_of(
     except (RuntimeError, MemoryError) as error:
         explain_memory(error, trainer.samples, trainer.step + 1)
         explain_lost_rank(error)
+        _explain_missing_gradients(error, trainer)
         raise
     if not isinstance(result, StepResult):
         found = "None" if result is None else f"a {type(result).__name__}"
         raise BadReturn(f"{step.__qualname__} returns {found}. Return StepResult(means, count).")
     _check_names_once(step.__qualname__, tuple(result.means))
     return result
+
+
+def _explain_missing_gradients(error: BaseException, trainer: "BaseTrainer") -> None:
+    """Raise `RunError` if it is what torch's DistributedDataParallel says of the step before this one."""
+    if "finished reduction in the prior iteration" not in str(error):
+        return
+    found, model = _MISSING.search(str(error)), trainer.stateful()["model"]
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]  # type: ignore[attr-defined]
+    numbers = [int(number) for number in found[1].split()] if found else []
+    which = ", ".join(names[number] for number in numbers[:4] if number < len(names)) or "some parameters"
+    raise RunError(
+        f"step {trainer.step}: {which} got no gradient, and ddp waits for one from each parameter. Write "
+        '"parallel": {"type": "ddp", "args": {"find_unused_parameters": true}}.'
+    ) from error

@@ -6,6 +6,8 @@ MOST_ROWS = 30  # of a matrix that is printed as a whole
 # Values of an epoch that describe the run rather than what it learned.
 RUN_VALUES = ("epoch", "step", "grad_norm", "seconds", "items_per_second", "data_wait_share")
 VALID = "val_"
+MOST_COLUMNS = 12  # of values that the model has learned
+_ALWAYS = ("epoch", "lr", "items/s", "wait", "s")
 
 
 def is_learned(name: str) -> bool:
@@ -26,11 +28,16 @@ class EpochTable:
     def lines(self, values: dict[str, float], is_best: bool) -> list[str]:
         """The row of an epoch, below the head where it is the first."""
         cells = _cells(values)
+        learned = [name for name in cells if name not in _ALWAYS]
+        hidden = set(learned[MOST_COLUMNS:])
+        cells = {name: cell for name, cell in cells.items() if name not in hidden}
         lines = []
         if not self._widths:
             self._widths = {name: max(len(name), len(cell)) for name, cell in cells.items()}
             head = "  ".join(name.rjust(width) for name, width in self._widths.items())
             lines = [head, "-" * len(head)]
+            if hidden:
+                lines.insert(0, f"{len(hidden)} more values of each epoch are in metrics.jsonl.")
         row = "  ".join(cells.get(name, "").rjust(width) for name, width in self._widths.items())
         return [*lines, f"{row}  best" if is_best else row]
 
