@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from base.epoch_so_far import joined
 from base.parameter_state import give_parameter_state, parameter_state
@@ -64,7 +65,7 @@ def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names
         CheckpointError: a part is missing, or does not fit.
     """
     parts = {name: part for name, part in trainer.stateful().items() if not names or name in names}
-    state = restored(_with_tensors(trainer, state, source, parts))
+    state = _with_tensors(trainer, state, source, parts)
     if not names:
         state = give_parameter_state(trainer, state, source)
     for name, part in parts.items():
@@ -78,6 +79,7 @@ def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names
 
 
 def _load_fitted(part: Stateful, state: dict[str, Any]) -> None:
+    state = restored(state, with_arrays=not isinstance(part, Optimizer))  # torch's optimizers load no arrays
     part.load_state_dict(fitted(part, state))
 
 
@@ -109,7 +111,7 @@ def _give_own(trainer: "BaseTrainer", ranks: list[dict[str, Any]], source: str) 
         )  # fmt: skip
         own = {"epoch_so_far": joined([rank["epoch_so_far"] for rank in ranks], trainer.metrics), "rng": None}
     if own["epoch_so_far"]:
-        load_into("epoch_so_far", trainer.begin_within_epoch, own["epoch_so_far"], source)
+        load_into("epoch_so_far", trainer.begin_within_epoch, restored(own["epoch_so_far"]), source)
     if own["rng"] is None:
         seed_own(trainer.run.seed, "epoch", trainer.epoch, "from step", trainer.step)
     else:

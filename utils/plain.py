@@ -113,18 +113,23 @@ def is_plain(value: Any) -> bool:
     return True
 
 
-def restored(state: Any) -> Any:
-    """The state that was made plain, with its NumPy arrays as they were; the same object where it had none."""
+def restored(state: Any, with_arrays: bool = True) -> Any:
+    """The state that was made plain, with its NumPy arrays as they were; the same object where it had none.
+
+    `with_arrays`: False for tensors in the place of arrays.
+    """
     if type(state) in (dict, OrderedDict):
         if len(state) == 1 and isinstance(state.get(_ARRAY), Tensor):
+            if not with_arrays:
+                return state[_ARRAY]
             array = state[_ARRAY].numpy().copy()
             return array if array.ndim else array[()]
-        changed = {name: new for name, item in state.items() if (new := restored(item)) is not item}
+        changed = {name: new for name, item in state.items() if (new := restored(item, with_arrays)) is not item}
         if changed:
             state = copy(state)
             state.update(changed)
     elif type(state) in (list, tuple):
-        items = [restored(item) for item in state]
+        items = [restored(item, with_arrays) for item in state]
         if any(new is not item for new, item in zip(items, state, strict=True)):
             return type(state)(items)
     return state

@@ -57,7 +57,8 @@ class Snapshot:
         for container, items in self._containers:
             _fill(container, items)
         for owner, name, value in self._slots:
-            (setattr if isinstance(owner, type) else object.__setattr__)(owner, name, value)
+            if getattr(owner, name, None) is not value:
+                (setattr if isinstance(owner, type) else object.__setattr__)(owner, name, value)
         with torch.no_grad():
             for tensor, before, requires_grad in self._tensors:
                 if (tensor.shape, tensor.dtype) != (before.shape, before.dtype):
