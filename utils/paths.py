@@ -37,8 +37,10 @@ def usable_path(path: str | Path, folder: Path = Path()) -> Path:
         reason = "it is too long. Write a shorter one"
     except RuntimeError:
         reason = "there is no such user. Write the path of the folder"
-    except ValueError as error:
-        reason = "it has a NUL character. Leave it out" if "\0" in str(path) else str(error)
+    except UnicodeEncodeError as error:
+        reason = f"this system's file names are {error.encoding.upper()}. Set PYTHONUTF8=1, or use other characters"
+    except ValueError:
+        reason = "it has a NUL character. Leave it out"
     else:
         return found
     raise PathError(f"{shown(str(path))} cannot be a path: {reason}.")

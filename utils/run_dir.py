@@ -78,9 +78,8 @@ def _create(parent: Path) -> Path:
                 return run_dir
             except FileExistsError:
                 run_id = f"{run_id.split('_')[0]}_{number}"
-    except (OSError, ValueError) as error:  # ValueError: a name that the file system's encoding lacks
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"trainer.save_dir: cannot make a run directory in {parent}: {reason}.") from None
+    except OSError as error:
+        raise ConfigError(f"trainer.save_dir: cannot make a run directory in {parent}: {error.strerror}.") from None
     raise AssertionError("itertools.count ended")
 
 
