@@ -68,7 +68,8 @@ class FiniteWatch:
         all_first, notes = zip(*distributed.gather((first, note)), strict=True)
         for is_vital in (False, True):
             if found := list(chain.from_iterable(one[is_vital] for one in all_first)):
-                self._found(*min(found, key=lambda one: one[0]["step"]), is_vital)
+                when, name, value = min(found, key=lambda one: one[0]["step"])
+                self._found(when, name, value, is_vital)
         return list(notes)
 
     def are_finite(self, modules: dict[str, nn.Module]) -> bool:
@@ -101,9 +102,7 @@ class FiniteWatch:
         if self.stops and is_vital:
             raise NonFinite(message, when | {"name": name, "value": str(value)})
         if name not in self._warned_of:
-            log.warning(
-                "%s Training continues; later values of %s that are not finite are not reported.", message, name
-            )
+            log.warning("%s Training continues, and does not report %s again.", message, name)
             self._warned_of.add(name)
 
 

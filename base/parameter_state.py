@@ -86,7 +86,8 @@ def _in_order(
     old: dict[str, int] = {}
     for names, own in zip(saved, state["param_groups"], strict=True):
         old |= dict(zip(names, own["params"], strict=True))
-    groups, numbers, moved = [], iter(range(len(old))), {}
+    groups, numbers = [], iter(range(len(old)))
+    moved: dict[int, Any] = {}
     for names, own in zip(now, state["param_groups"], strict=True):
         placed = dict(zip(names, numbers, strict=False))
         moved |= {number: state["state"][old[name]] for name, number in placed.items() if old[name] in state["state"]}

@@ -107,7 +107,7 @@ class FullShards(Replicas):
     modules: tuple[str, ...]
     is_bf16: bool
     is_freed: bool
-    needs_all_gradients = False  # type: ignore[assignment]
+    needs_all_gradients = False
     steps_are_joint = True
 
     def check(self, module: nn.Module) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from utils.errors import UserError
 from utils.shards import is_shard
@@ -64,7 +65,7 @@ def _plain(value: Any, key: str, around: tuple[int, ...]) -> Any:
         return _of_kind(kind, items)
     for base in _BASES:  # such as torch.__version__, which is a kind of text
         if isinstance(value, base):
-            return base.__str__(value) + "" if base is str else base(value)
+            return "".join(value) if base is str else base(value)  # type: ignore[arg-type]
     raise _not_plain(key, f"a {kind.__module__}.{kind.__qualname__}")
 
 
@@ -84,7 +85,7 @@ def _plain_name(name: Any, key: str) -> Any:
 
 
 def _plain_tensor(value: Tensor, key: str) -> Tensor:
-    if isinstance(value, nn.parameter.UninitializedTensorMixin):
+    if is_lazy(value):
         raise _not_plain(key, "a parameter of a lazy module that has not seen an input")
     if is_shard(value):
         return value

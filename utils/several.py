@@ -34,10 +34,11 @@ def each_run(args: Namespace, run: Callable[[Namespace], object], score: Callabl
     if not args.folds and not args.seeds:
         run(args)
         return
-    rows, folder = [], Path()
+    rows: list[Row] = []
+    folder = Path()
     for seed, fold, own in _runs(args):
         error = _failure_of(run, own, is_first=not rows)
-        reached = {"error": error} if error else _reached(own)
+        reached: Row = {"error": error} if error else _reached(own)
         rows.append({"seed": seed, "fold": fold} | reached)
         folder = Path(reached["run"]).parent if not error else folder
     good = [row for row in rows if "error" not in row]

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from utils.frames import is_project_module
 
@@ -99,7 +100,7 @@ class Snapshot:
         return list(self._remember_object(item))
 
     def _remember_tensor(self, tensor: Tensor) -> list[Tensor]:
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin) or tensor.is_sparse:
+        if is_lazy(tensor) or tensor.is_sparse:
             return []
         is_small = tensor.numel() * tensor.element_size() <= self._most_bytes
         before = tensor.detach().clone() if is_small else tensor

@@ -94,7 +94,9 @@ def check_targets(batches: Mapping[str, Batches], losses: LossCalls, batch: Any)
         UserError: there is one that the loss does not know.
     """
     classes = _classes(losses.calls, batch)
-    for split, own in batches.items() if classes is not None else ():
+    if classes is None:
+        return
+    for split, own in batches.items():
         targets = targets_of(own.dataset)
         if targets is None or not targets.numel():
             continue

@@ -22,6 +22,7 @@ class LossWatch:
     def __init__(self, trainer: BaseTrainer, report: Report, samples: int):
         self._trainer, self._report, self._samples = trainer, report, samples
         self._before: dict[str, Any] = {}
+        self._loss_fn: Any = None
 
     def __enter__(self) -> "LossWatch":
         functions = self._trainer.metrics.functions

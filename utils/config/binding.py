@@ -19,8 +19,8 @@ from utils.secrets import REDACTED, redacted
 
 SECTION = '{"type": NAME, "args": {...}}'
 # What a constructor raises for a value that it cannot use; other errors are mistakes in its code.
-_REFUSALS = (ValueError, OSError, TypeError, LookupError, AssertionError, RuntimeError, ArithmeticError)
-_REFUSALS += (AttributeError, NameError)  # of a constructor's code
+_REFUSALS: tuple[type[Exception], ...] = (ValueError, OSError, TypeError, LookupError, AssertionError, RuntimeError)
+_REFUSALS += (ArithmeticError, AttributeError, NameError)
 
 
 @dataclass(frozen=True)
