@@ -77,6 +77,8 @@ def schema_of(annotation: Any) -> Schema:
         return schema_of(inner)
     if origin is type or annotation is type:
         return _factory_of(schema_of(*arguments[:1] or [Any]))
+    if origin is abc.Callable and len(arguments) == 2 and arguments[1] in (bool, int, float) and len(arguments[0]) == 1:
+        return {"nested": "factory", "kind": "function"}  # a function of one argument, itself
     if origin is abc.Callable:
         made = schema_of(arguments[1]) if arguments and inspect.isclass(arguments[1]) else {}
         return _factory_of(made) if "nested" in made else {"nested": "object"}
