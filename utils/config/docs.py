@@ -78,6 +78,7 @@ PLACES_OF = {
     "optimizer": "`optimizer`",
     "lr_scheduler": "`lr_scheduler`",
     "trainer": "`trainer`",
+    "function": "a function of one argument, such as `lr_lambda`",
     "parallel": "`parallel`",
 }
 
