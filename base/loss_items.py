@@ -58,21 +58,22 @@ class LossItems:
             return is_counted.sum()
         return (self._weight.to(targets.device)[targets.where(is_counted, 0)] * is_counted).sum()
 
-    def noted_on(self, loss: Tensor, outputs: Any, targets: Any) -> Tensor:
-        """The loss, with what it is a mean over.
-
-        Raises:
-            BadReturn: it combines outputs with targets of another shape.
-        """
-        self.check(outputs, targets)
+    def noted_on(self, loss: Tensor, targets: Any) -> Tensor:
+        """The loss, with what it is a mean over."""
         items = self.over(targets)
         return loss if items is None else mean_over(loss, items)
 
-    def check(self, outputs: Any, targets: Any) -> None:
-        """Raise `BadReturn` where a loss over numbers would combine outputs with targets of another shape."""
-        if self.is_over_numbers and isinstance(outputs, Tensor) and isinstance(targets, Tensor):
-            if outputs.shape != targets.shape:
+    def checked(self, loss_fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The loss. One over numbers raises `BadReturn` for outputs and targets of different shapes."""
+        if not self.is_over_numbers:
+            return loss_fn
+
+        def checked(outputs: Any, targets: Any) -> Any:
+            if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.shape != targets.shape:
                 raise BadReturn(f"loss: {self.name} {shapes_differ(outputs, targets)}")
+            return loss_fn(outputs, targets)
+
+        return checked
 
 
 def shapes_differ(outputs: Tensor, targets: Tensor) -> str:

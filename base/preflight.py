@@ -14,6 +14,7 @@ from torch import nn
 from base.base_trainer import BaseTrainer, StepResult
 from base.lr_schedule import LRSchedule
 from base.rehearsal import rehearsal
+from base.run import Batches
 from base.step_option import StepOption
 from base.tools.anomaly import explained_backward
 from base.tools.check_loss import LossCalls, LossWatch, check_targets
@@ -23,7 +24,7 @@ from logger.means import RunningMeans
 from logger.metrics import scalars_and_matrices
 from logger.names import checked_values
 from logger.tables import VALID
-from utils.batch import described
+from utils.batch import described, is_batch_first
 from utils.distributed import gather, steps_are_joint, world_size
 from utils.errors import BadReturn, BatchError, ConfigError, RunError, Stopped, UserError, closest
 from utils.frames import told
@@ -69,6 +70,8 @@ def check_before_training(trainer: BaseTrainer, warns: bool = True) -> None:
     for schedule in trainer.parts(LRSchedule).values():
         schedule.check(trainer.monitor, trainer.run.options.epochs, _steps_per_epoch(trainer))
     with rehearsal(trainer):
+        if any(option.splits_batches for option in _options_of(trainer)):
+            _check_batch_first(trainer.run.batches["train"])
         values = {VALID + name: value for name, value in _rehearse_validation(trainer).items()}
         values |= _rehearse_training(trainer, report)
         if trainer.monitor.is_on and not any(gather(trainer.monitor.name in values)):
@@ -110,7 +113,7 @@ def _rehearse_validation(trainer: BaseTrainer) -> dict[str, float]:
 
 def _rehearse_training(trainer: BaseTrainer, report: Report) -> dict[str, float]:
     trainer.set_training(True)
-    options = [part for part in vars(trainer).values() if isinstance(part, StepOption) and part.is_on]
+    options = _options_of(trainer)
     for option in options:
         option.is_used = False
     parallel, replicas = (
@@ -137,6 +140,21 @@ def _rehearse_training(trainer: BaseTrainer, report: Report) -> dict[str, float]
     for schedule in trainer.parts(LRSchedule).values() if trainer.step == 0 else ():
         schedule.try_out(trainer.run.options.epochs, _steps_per_epoch(trainer))
     return values
+
+
+def _options_of(trainer: BaseTrainer) -> list[StepOption]:
+    return [part for part in vars(trainer).values() if isinstance(part, StepOption) and part.is_on]
+
+
+def _check_batch_first(batches: Batches) -> None:
+    batch, samples = batches.trial(), batches.samples
+    part = batches.first_samples(samples // 2)
+    if samples > 1 and part is not None and not is_batch_first(batch, samples, part, samples // 2):
+        raise ConfigError(
+            "trainer.args.micro_batch_size: the samples are not the first dimension of each tensor of a batch "
+            f"({described(batch)} for {samples} samples, {described(part)} for {samples // 2}), so it cannot be split. "
+            "Let `collate` of the data set put them first, or leave micro_batch_size out."
+        )
 
 
 def _check_all_gradients(gradients: GradientWatch) -> None:

@@ -11,3 +11,4 @@ class StepOption:
     remedy = ""
     is_on = False
     is_used = False
+    splits_batches = False  # along the first dimension of their tensors

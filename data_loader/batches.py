@@ -107,19 +107,20 @@ class Batches:
 
         `is_last`: None is returned where the last batch is not known, or as large as the first.
         """
-        if is_last not in self._tried:
-            number = (self.steps_per_pass() or 1) - 1 if is_last else 0
-            if is_last and number == 0:
-                return None
-            tried, position = self._tried, self.state_dict()
-            self.load_state_dict(position | {"taken": number})
-            with untouched(self.dataset, most_bytes=MOST_BYTES):
-                batch = next(self._open_pass(number + 1), None)
-            self.load_state_dict(position)
-            if batch is None:
-                raise ConfigError(f"dataset: the {self._split} samples give no batch.")
-            self._tried = tried | {is_last: (batch, self.samples)}
-        batch, self.samples = self._tried.pop(is_last)
+        if is_last in self._tried:
+            batch, self.samples = self._tried.pop(is_last)
+            return batch
+        number = (self.steps_per_pass() or 1) - 1 if is_last else 0
+        if is_last and number == 0:
+            return None
+        tried, position = self._tried, self.state_dict()
+        self.load_state_dict(position | {"taken": number})
+        with untouched(self.dataset, most_bytes=MOST_BYTES):
+            batch = next(self._open_pass(number + 1), None)
+        self.load_state_dict(position)
+        if batch is None:
+            raise ConfigError(f"dataset: the {self._split} samples give no batch.")
+        self._tried = tried | {is_last: (batch, self.samples)}
         return batch
 
     def first_samples(self, count: int) -> Any:

@@ -146,7 +146,8 @@ def test_what_is_seen_is_the_run_alone(project, noting, args):
         train, valid = STEPS * epoch, epoch
         expected = {
             "trained": train, "validated": 179 * epoch, "validations": valid, "helper": train, "array": train,
-            "generator": 1, "class_calls": train + valid, "module_calls": train + (0 if args.get("ema_decay") else valid),
+            "generator": 1, "class_calls": train + valid,
+            "module_calls": train + (0 if args.get("ema_decay") else valid),
             "steps": train, "unsaved": train, "state": train, "train_asked": train, "train_total": 1259 * epoch,
             "train_most": epoch, "valid_asked": valid, "valid_total": 179 * epoch, "metric_updates": train + valid,
             "val_NotingMetric": 179, "NotingMetric": 1259,

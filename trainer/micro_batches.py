@@ -36,6 +36,7 @@ class MicroBatches(StepOption):
     """
 
     option = "micro_batch_size"
+    splits_batches = True
     remedy = "Compute a batch by its parts: for inputs, targets in self.micro_batches(batch)"
 
     counts: list[int]  # of samples in the parts of the last batch

@@ -55,11 +55,11 @@ class Trainer(BaseTrainer):
             model.compile()  # in place: names stay
         self.forward = self.wrap(model)  # call this one; `model` stays bare, and so do its names in a checkpoint
         self.scored = self.forward if self.ema.model is model else self.wrap(self.ema.model)
-        self.loss_fn = loss_fn
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.max_grad_norm = check_max_norm(max_grad_norm)
         self.loss_items = LossItems(loss_fn, [batches.dataset for batches in run.batches.values()])
+        self.loss_fn = self.loss_items.checked(loss_fn)
         self.micro_batches = MicroBatches(micro_batch_size, run, model, self.forward, self.loss_items)
         self.precision = Precision(amp, run.devices.main)
         self.scaler = self.precision.scaler
@@ -92,7 +92,7 @@ class Trainer(BaseTrainer):
         return StepResult(self.scores(outputs, targets, loss), self.samples)
 
     def scores(self, outputs: Any, targets: Any, loss: Tensor) -> dict[str, Tensor]:
-        return {"loss": self.loss_items.noted_on(loss, outputs, targets), **self.metrics(outputs, targets)}
+        return {"loss": self.loss_items.noted_on(loss, targets), **self.metrics(outputs, targets)}
 
     def stateful(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {"optimizer": self.optimizer, "lr_scheduler": self.lr_scheduler}

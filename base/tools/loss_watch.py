@@ -31,7 +31,7 @@ class LossWatch:
             functions[name] = _Watched(metric, f"metric {name!r}", self._report)
         self._loss_fn = vars(self._trainer).get("loss_fn")
         if callable(self._loss_fn):
-            items = LossItems(self._loss_fn)
+            items = self._items = getattr(self._trainer, "loss_items", None) or LossItems(self._loss_fn)
             watched = _Watched(self._loss_fn, f"loss: {items.name}", self._report)
             watched.look = None if items.is_known else self._look_at_parts
             self._trainer.loss_fn = watched  # type: ignore[attr-defined]
@@ -59,7 +59,7 @@ class LossWatch:
         whole = float(loss.detach())
         if abs(joined - whole) <= TOLERANCE * max(abs(whole), abs(joined), 1e-6):
             return
-        name = LossItems(self._loss_fn).name
+        name = self._items.name
         reason = f"loss: {name} of a batch is not the mean over samples of those of its parts"
         for option in vars(self._trainer).values():
             if isinstance(option, StepOption) and option.option == "micro_batch_size" and option.is_on:
