@@ -19,7 +19,7 @@ from base.monitor import Monitor
 from base.run import Run
 from base.state import give_state, state_alone, state_of
 from base.steps import result_of
-from logger.means import RunningMeans, StepResult, joint_means
+from logger.means import RunningMeans, StepResult, as_number, joint_means
 from logger.metrics import scalars_and_matrices
 from logger.names import checked_values
 from logger.progress import Progress
@@ -263,7 +263,7 @@ class BaseTrainer(ABC):
         return self.state_dict()
 
     def _log_step(self, names: list[str], values: Tensor, result: StepResult, progress: Progress) -> None:
-        counts = [float(count) for count in result.counts()]
+        counts = [as_number(count, "count") for count in result.counts()]
         parts = self.watch.check((values.tolist(), counts))  # waits for the device; no other step does
         means, rates = dict(zip(names, joint_means(parts), strict=True)), self.learning_rates()
         progress.show(**{names[0]: means[names[0]]}, **rates)

@@ -129,8 +129,8 @@ def as_number(value: Any, where: str) -> float:
     try:
         if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
             return float(value.detach())
-        if getattr(value, "shape", ()) == () and not isinstance(value, (str, bytes, complex, Tensor)):
-            return float(value)
+        if math.prod(getattr(value, "shape", ())) == 1 and not isinstance(value, (str, bytes, complex, Tensor)):
+            return float(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError):
         pass
     raise BadReturn(f"{where} is {_described(value)}. Return a number: its mean over the batch.")
