@@ -109,11 +109,11 @@ def check_targets(batches: Mapping[str, Batches], losses: LossCalls, batch: Any)
 def _out_of_range(targets: Tensor, classes: int) -> str:
     known = targets[targets != IGNORED]
     low, high = int(known.min()), int(known.max())
+    begins_later = low < 0 or (low > 0 and high == classes)
+    remedy = "Let class numbers begin at 0" if begins_later else f"The model needs {high + 1} scores"
     return (
-        f"The targets are from {low} to {high}, and the model returns {classes} scores for each sample: class numbers "
-        f"must be from 0 to {classes - 1}, so it needs {high + 1} scores"
-        + ", and targets from 0 on." * (low < 0)
-        + "." * (low >= 0)
+        f"The targets are from {low} to {high}, but the model returns {classes} scores for each sample, for the classes "
+        f"0 to {classes - 1}. {remedy}."
     )
 
 
