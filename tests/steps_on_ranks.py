@@ -29,10 +29,26 @@ STEPS, DECAY, MAX_NORM = 3, 0.9, 0.5
 DIGITS = torch.utils.data.default_collate([Digits("train")[i] for i in range(64)])
 
 
-def steps(config, samples=64, count_exchanges=False, fail_on=None, parallel="ddp", spoil=False, **args):
+WEIGHTED = {"type": "nll_loss", "args": {"weight": [float(1 + 3 * number) for number in range(10)]}}
+PLAIN_ADAM = {"type": "Adam", "args": {"lr": 0.001}}
+WITH_MOMENTUM = {"type": "SGD", "args": {"lr": 0.05, "momentum": 0.9}}
+
+
+def steps(
+    config,
+    samples=64,
+    count_exchanges=False,
+    fail_on=None,
+    parallel="ddp",
+    spoil=False,
+    loss="nll_loss",
+    optimizer=PLAIN_ADAM,
+    **args,
+):
     """Weights after some steps, those by hand, and the number of gradient exchanges."""
     config = deepcopy(config)
     config |= {"parallel": {"type": "fsdp", "args": {"modules": "Conv2d"} | parallel} if parallel != "ddp" else None}
+    config |= {"loss": loss, "optimizer": optimizer}
     config["trainer"]["args"] = args
     plan = make_plan(config)
     built = build_trainer(plan, select_devices(0, "cpu", plan.parallel.build()), ["train"])
@@ -51,7 +67,7 @@ def steps(config, samples=64, count_exchanges=False, fail_on=None, parallel="ddp
         built.result_of(built.train_step, (own[0] * (float("inf") if rank() else 1), own[1]))
     for _ in range(STEPS):
         built.result_of(built.train_step, own)
-    optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.001)
+    optimizer = getattr(torch.optim, optimizer["type"])(by_hand.parameters(), **optimizer["args"])
     for _ in range(STEPS):
         optimizer.zero_grad()
         built.loss_fn(by_hand(inputs), targets).backward()
@@ -120,7 +136,13 @@ def main(path):
             "checkpointed": steps(config, activation_checkpointing="conv*"),
             "compiled": steps(config, compile=True),
             "short of memory": steps(config, fail_on=1, micro_batch_size="auto"),
+            "class weights": steps(config, samples=63, loss=WEIGHTED),
+            "class weights, micro-batches": steps(config, samples=63, loss=WEIGHTED, micro_batch_size=5),
+            "momentum": steps(config, samples=63, optimizer=WITH_MOMENTUM),
             "sharded": steps(config, parallel={}),
+            "sharded, class weights": steps(config, parallel={}, samples=63, loss=WEIGHTED, micro_batch_size=9),
+            "sharded, momentum": steps(config, parallel={}, optimizer=WITH_MOMENTUM),
+            "sharded, Adagrad": steps(config, parallel={}, optimizer={"type": "Adagrad", "args": {"lr": 0.01}}),
             "sharded, unequal parts": steps(config, parallel={}, samples=63),
             "sharded, unequal micro-batches": steps(config, parallel={}, samples=33, micro_batch_size=4),
             "sharded, micro-batches of one": steps(config, parallel={}, samples=3, micro_batch_size=1),

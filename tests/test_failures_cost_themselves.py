@@ -96,4 +96,8 @@ def test_a_run_that_fails_does_not_end_the_others(project, write_into, monkeypat
 def test_a_config_that_the_first_run_refuses_ends_them(project):
     config = project.write_config(model={"type": "LeNet", "args": {"num_classes": 3}})
     code, _, err = project.command(train_script, "-c", config, "--seeds", "1,2,3")
-    assert code == 2 and "The targets are from 0 to 9, but the model returns 3 scores for each sample" in err and project.run_dirs() == []
+    assert (
+        code == 2
+        and "The targets are from 0 to 9, but the model returns 3 scores for each sample" in err
+        and project.run_dirs() == []
+    )
