@@ -67,7 +67,11 @@ def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names
     parts = {name: part for name, part in trainer.stateful().items() if not names or name in names}
     state = _with_tensors(trainer, state, source, parts)
     if not names:
-        state = give_parameter_state(trainer, state, source)
+        ordered: list[dict[str, Any]] = []
+        load_into(
+            "parameters", lambda saved: ordered.append(give_parameter_state(trainer, saved, source)), state, source
+        )
+        (state,) = ordered
     for name, part in parts.items():
         load_into(name, partial(_load_fitted, part), state.get(name, {}), source)
     if names:

@@ -118,6 +118,8 @@ class Batches:
         with untouched(self.dataset, most_bytes=MOST_BYTES):
             batch = next(self._open_pass(number + 1), None)
         self.load_state_dict(position)
+        if batch is None and is_last:  # a sampler whose length is wrong
+            return None
         if batch is None:
             raise ConfigError(f"dataset: the {self._split} samples give no batch.")
         self._tried = tried | {is_last: (batch, self.samples)}

@@ -26,7 +26,7 @@ def test_it_is_plain_tensors_and_plain_values(project):
     run = project.train()
     checkpoint = torch.load(run / "last.pth", weights_only=True)
     assert list(checkpoint) == [
-        "format", "epoch", "step", "model", "optimizer", "lr_scheduler", "scaler", "micro_batches",
+        "format", "epoch", "step", "model", "optimizer", "lr_scheduler", "scaler", "micro_batches", "parameters",
         "monitor", "batches", "epoch_so_far", "rng", "other_ranks", "config",
     ]  # fmt: skip
     assert (checkpoint["format"], checkpoint["epoch"], checkpoint["step"]) == (2, 2, 40)
@@ -97,6 +97,11 @@ class BareTrainer(BaseTrainer):
 
 
 class NoBatches:
+    dataset, samples = None, 0
+
+    def steps_per_pass(self):
+        return 1
+
     def state_dict(self):
         return {}
 

@@ -131,7 +131,7 @@ def test_a_warning_will_do_where_that_is_asked_for(project, write_into):
     write_into(model.model, Fused)
     config = project.write_config(model="Fused", trainer=SHORT | {"on_non_finite": "warn"})
     code, out, _ = project.command(train_script, "-c", config)
-    assert code == 0 and out.count("loss is nan. Going on, and telling it once.") == 1
+    assert code == 0 and out.count("loss is nan. Training continues, and does not report loss again.") == 1
     (run,) = project.run_dirs()
     assert load(run / "model_best.pth")["epoch"] == 1
     assert "val_loss is nan, which is never the best." in out

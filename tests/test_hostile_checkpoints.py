@@ -6,7 +6,14 @@ from conftest import load
 
 import test as test_script
 import train as train_script
-from utils.checkpoint import save_checkpoint
+from utils.files import write_under_names
+from utils.seal import write_sealed
+
+
+def save_checkpoint(folder, state, names):
+    """Sealed, but without a look at what it holds: as a stranger would."""
+    paths = [folder / name for name in names]
+    write_under_names(paths, lambda file: write_sealed(file, lambda sink: torch.save(state, sink)))
 
 
 @pytest.fixture

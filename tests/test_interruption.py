@@ -204,7 +204,7 @@ class Forgetful(Nested):
 def test_a_metric_that_could_not_be_resumed_is_refused(project, write_into):
     write_into(model.metric, Forgetful)
     message = project.refused_config(metrics=["Forgetful"])
-    assert "metrics: what 'Forgetful' has seen is lost when a run is resumed within an epoch" in message
+    assert "metrics: 'Forgetful' cannot be saved in the middle of an epoch" in message
 
 
 class Mindful(Forgetful):

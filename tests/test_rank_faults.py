@@ -152,7 +152,8 @@ def test_a_wrong_config_is_told_once(project):
 
 def test_what_several_processes_cannot_do(project, monkeypatch):
     monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     message = "argument --overfit: is for one process. Start it without torchrun"
     assert message in project.refused_config("--overfit", "2")
 
@@ -170,7 +171,8 @@ def test_what_several_processes_cannot_do(project, monkeypatch):
 def test_loaders_that_several_processes_cannot_have(project, monkeypatch, loader, message):
     plan = make_plan(load_config(project.write_config(data_loader=loader)))
     monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=re.escape(message)):
         make_batches(Digits("train"), "train", 0, plan.loader_options)
 

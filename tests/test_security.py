@@ -13,9 +13,16 @@ from test_architecture import CORE, named
 import data_loader.datasets
 import test as test_script
 from data_loader.datasets import Digits
-from utils.checkpoint import save_checkpoint
 from utils.config.files import MOST_BYTES
+from utils.files import write_under_names
+from utils.seal import write_sealed
 from utils.secrets import REDACTED, is_secret, redacted, redacted_arguments
+
+
+def save_checkpoint(folder, state, names):
+    """Sealed, but without a look at what it holds: as a stranger would."""
+    paths = [folder / name for name in names]
+    write_under_names(paths, lambda file: write_sealed(file, lambda sink: torch.save(state, sink)))
 
 
 class Malicious:

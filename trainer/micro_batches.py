@@ -19,7 +19,7 @@ from base.run import Run
 from base.step_option import StepOption
 from logger.means import mean_over
 from utils import distributed
-from utils.batch import split
+from utils.batch import batch_size, split
 from utils.seed import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class MicroBatches(StepOption):
     def __call__(self, batch: Any) -> Iterator[Any]:
         self.is_used = True
         self.is_complete = False
-        samples = self.samples()
+        samples = self.samples() or batch_size(batch)  # a step that is called by hand
         if not self.is_on and self._ranks == 1:
             self.counts, self._weight = [samples], 1.0
             yield batch

@@ -16,6 +16,7 @@ from trainer.gradients import check_max_norm, clip_gradients
 from trainer.micro_batches import MicroBatches, MicroBatchSize, fitting_memory, mean_of
 from trainer.precision import Amp, Precision
 from trainer.preview import Preview
+from utils.batch import batch_size
 from utils.checkpoint import Stateful
 
 
@@ -81,7 +82,7 @@ class Trainer(BaseTrainer):
         self.scaler.update()
         self.ema.update()
         means = mean_of(parts, self.micro_batches.counts)
-        return StepResult(means | self.precision.reported(grad_norm), self.samples)
+        return StepResult(means | self.precision.reported(grad_norm), sum(self.micro_batches.counts))
 
     def valid_step(self, batch: tuple[Any, Any]) -> StepResult:
         inputs, targets = batch
@@ -89,7 +90,7 @@ class Trainer(BaseTrainer):
             outputs = self.scored(inputs)
             loss = self.loss_fn(outputs, targets)
         self.preview.keep(self.step, inputs, outputs, targets)
-        return StepResult(self.scores(outputs, targets, loss), self.samples)
+        return StepResult(self.scores(outputs, targets, loss), self.samples or batch_size(batch))
 
     def scores(self, outputs: Any, targets: Any, loss: Tensor) -> dict[str, Tensor]:
         return {"loss": self.loss_items.noted_on(loss, targets), **self.metrics(outputs, targets)}

@@ -176,7 +176,7 @@ def _load_structure(path: Path) -> None:
     """Read a checkpoint without the bytes of its tensors, where the file system can map files into memory."""
     try:
         torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, UnicodeError):
         with open(path, "rb") as file:
             torch.load(file, map_location="cpu", weights_only=True)
 

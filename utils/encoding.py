@@ -6,6 +6,7 @@ So no message is lost on a screen of cp1252, cp949 or ASCII, and what is JSON st
 import codecs
 import json
 import sys
+from contextlib import suppress
 
 ESCAPED = "json_escaped"  # for `errors=`
 
@@ -23,4 +24,5 @@ def escape_on_screen() -> None:
     """Have stdout and stderr escape what they cannot encode, instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's has none, and is UTF-8
-            stream.reconfigure(errors=ESCAPED)
+            with suppress(OSError, ValueError):  # a file that others write to, too, or one that is closed
+                stream.reconfigure(errors=ESCAPED)

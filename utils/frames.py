@@ -19,7 +19,7 @@ def told(error: BaseException, without: Sequence[Path] = (), most: int = 5) -> s
         for frame in traceback.extract_tb(error.__traceback__)
         if not any(Path(frame.filename).is_relative_to(skipped) for skipped in without)
     ]
-    lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-most:]]
+    lines = [f"  {shown_path(Path(frame.filename))}:{frame.lineno}: {frame.line}" for frame in frames[-most:]]
     return "\n".join([f"{type(error).__name__}: {error}", *lines])
 
 

@@ -112,8 +112,8 @@ def _out_of_range(targets: Tensor, classes: int) -> str:
     begins_later = low < 0 or (low > 0 and high == classes)
     remedy = "Let class numbers begin at 0" if begins_later else f"The model needs {high + 1} scores"
     return (
-        f"The targets are from {low} to {high}, but the model returns {classes} scores for each sample, for the classes "
-        f"0 to {classes - 1}. {remedy}."
+        f"The targets are from {low} to {high}, but the model returns {classes} scores for each sample, for the "
+        f"classes 0 to {classes - 1}. {remedy}."
     )
 
 

@@ -106,7 +106,7 @@ def _define(kind_name: str, definitions: dict[str, Schema]) -> None:
                     **{key: _for_editors(schema, nested.get(key, "")) for key, schema in extras.items()},
                 },
                 "additionalProperties": False,
-                "allOf": [_arguments_of(kind_name, name) for name in sorted(found)],
+                **({"allOf": [_arguments_of(kind_name, name) for name in sorted(found)]} if found else {}),
             },
         ]
     }
