@@ -194,9 +194,9 @@ def _rehearse(
         raise
     except Exception as error:
         raise UserError(_explained(error, split, batch, samples, losses, is_last)) from error
-    if batch is not None and not is_last:
+    if not is_last:
         check_targets(trainer.run.batches, losses, batch)
-        _check_metrics(trainer, computed)
+        _check_metrics(trainer, computed)  # on all processes: it asks each
     trainer.metrics.reset()
     return means.compute() | {name: value for name, value in computed.items() if isinstance(value, float)}
 

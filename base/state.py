@@ -69,7 +69,7 @@ def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names
     if not names:
         ordered: list[dict[str, Any]] = []
         load_into(
-            "parameters", lambda saved: ordered.append(give_parameter_state(trainer, saved, source)), state, source
+            "optimizer", lambda saved: ordered.append(give_parameter_state(trainer, saved, source)), state, source
         )
         (state,) = ordered
     for name, part in parts.items():
