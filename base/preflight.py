@@ -1,7 +1,6 @@
 """What a run checks before it starts, so that nothing fails after hours that could have failed at once."""
 
 import logging
-import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from copy import deepcopy
@@ -12,11 +11,12 @@ import torch
 from torch import nn
 
 from base.base_trainer import BaseTrainer, StepResult
+from base.hints import hints_for
 from base.lr_schedule import LRSchedule
 from base.rehearsal import rehearsal
 from base.run import Batches
 from base.step_option import StepOption
-from base.tools.anomaly import explained_backward
+from base.tools.anomaly import BackwardError, explained_backward
 from base.tools.check_loss import LossCalls, LossWatch, check_targets
 from base.tools.check_step import GradientWatch
 from base.tools.report import Report, listed
@@ -32,7 +32,8 @@ from utils.plain import plain, restored
 from utils.shards import taken_apart
 
 log = logging.getLogger(__name__)
-_NOT_TOLD = [Path(__file__).parent, Path(__file__).parent.parent / "logger", Path(torch.__file__).parent]
+_ROOT = Path(__file__).parent.parent
+_NOT_TOLD = [_ROOT / "base", _ROOT / "logger", _ROOT / "trainer" / "micro_batches.py", Path(torch.__file__).parent]
 RESERVED = (
     "format",
     "epoch",
@@ -46,13 +47,7 @@ RESERVED = (
     "shards",
     "parameters",
 )
-_HINTS = (
-    ("view size is not comp", 'Use reshape instead of view, or write "channels_last": false in the model section.'),
-    ("[Dd]ouble", "float64 comes from NumPy or Python numbers. Return float32 from the data set: .float()"),
-    ("[Bb]yte|unsigned char", "Raw bytes are uint8. Return float32 from the data set: .float() / 255"),
-    (r"scalar type Long|\bInt\b", "Class numbers are int64. Return them from the data set with .long()"),
-)
-MOST_FRAMES = 3  # of the person's code in a message
+MOST_LINES = 6  # of a message
 
 
 def check_before_training(trainer: BaseTrainer, warns: bool = True) -> None:
@@ -182,18 +177,20 @@ def _rehearse(
         return {}
     means, result = RunningMeans(), StepResult({}, 0)
     losses = LossCalls(report)
+    watch = LossWatch(trainer, losses.report, samples)
     try:
-        with explained_backward(), losses, LossWatch(trainer, losses.report, samples):
+        with explained_backward(), losses, watch:
             if batch is not None:
                 result = trainer.result_of(step, batch, samples)
             means.update(result)
         computed = scalars_and_matrices(trainer.metrics.compute())
-    except BadReturn as error:
+    except (BadReturn, BackwardError) as error:
         raise UserError(str(error)) from error
     except (UserError, RunError, Stopped):
         raise
     except Exception as error:
-        raise UserError(_explained(error, split, batch, samples, losses, is_last)) from error
+        hints = [*hints_for(error), *losses.hints(), *watch.hints()]
+        raise UserError(_explained(error, split, batch, samples, hints, is_last)) from error
     if not is_last:
         check_targets(trainer.run.batches, losses, batch)
         _check_metrics(trainer, computed)  # on all processes: it asks each
@@ -212,19 +209,18 @@ def _batch_of(trainer: BaseTrainer, split: str, is_last: bool) -> Any:
         return None  # fewer samples than processes: others have one to try
 
 
-def _explained(error: Exception, split: str, batch: Any, samples: int, losses: LossCalls, is_last: bool) -> str:
+def _explained(error: Exception, split: str, batch: Any, samples: int, hints: list[str], is_last: bool) -> str:
     """What failed, where in the person's code, on what kind of batch, and what may help."""
-    text, hints = told(error, without=_NOT_TOLD, most=MOST_FRAMES), []
     if is_last and split == "train":
-        hints.append('To leave this batch out: "drop_last": true in data_loader; or choose another batch_size.')
+        hints = ['To leave this batch out: "drop_last": true in data_loader; or choose another batch_size.', *hints]
     if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
-        hints.append("A step with `inputs, targets = batch` takes batches of two parts, in a tuple.")
-    hints += [hint for words, hint in _HINTS if re.search(words, str(error))]
-    hints += losses.hints()
+        hints = ["`inputs, targets = batch` needs a batch of two parts. Return (inputs, targets) from the data set."]
+    text = told(error, without=_NOT_TOLD, most=MOST_LINES - 3 if hints else MOST_LINES - 2)
     which = (
         f"The last {split} batch, of {samples} sample{'s' * (samples != 1)}," if is_last else f"The first {split} batch"
     )
-    return "\n".join([f"{which} fails. {text}", f"  The batch: {described(batch)}.", *(f"  {hint}" for hint in hints)])
+    lines = [f"{which} fails. {text}", f"  The batch: {described(batch)}."]
+    return "\n".join([*lines, f"  {' '.join(hints)}"] if hints else lines)
 
 
 def _after_epoch_end(trainer: BaseTrainer, values: dict[str, float]) -> dict[str, float]:

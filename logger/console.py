@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from utils.distributed import is_first
 from utils.encoding import ESCAPED
-from utils.errors import RunError, Stopped, UserError
+from utils.errors import RunError, Stopped, UserError, note_run
 
 
 class _ScreenHandler(logging.Handler):
@@ -61,7 +61,11 @@ def messages_to_file(path: Path) -> Iterator[None]:
     """Append messages to a file, too, those before the block and while it runs, and what ends it: a bug with its
     traceback."""
     if not is_first():
-        yield
+        try:
+            yield
+        except BaseException as error:
+            note_run(error)
+            raise
         return
     handler = _FileHandler(path, encoding="utf-8", errors=ESCAPED)
     with _handler(handler, "%(asctime)s %(levelname)s %(message)s"):
@@ -72,6 +76,7 @@ def messages_to_file(path: Path) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
+            note_run(error)
             is_told = isinstance(error, (UserError, RunError, Stopped))
             trace = None if is_told else (type(error), error, error.__traceback__)
             what = (type(error).__name__, error)

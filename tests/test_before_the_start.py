@@ -74,7 +74,7 @@ def test_a_class_number_that_is_none_anywhere_in_the_data(project, write_into, s
     message = project.refused_config(dataset=dataset, data_loader={"batch_size": 64, "shuffle": False})
     if split == "train":  # the last validation batch has it
         assert f"dataset: {split} sample 150 has the target {number}. The targets are from " in message
-    assert "but the model returns 10 scores for each sample, for the classes 0 to 9." in message
+    assert "and the model returns 10 scores for each sample: class numbers must be from 0 to 9" in message
 
 
 def test_a_target_without_a_label_is_none_of_these(project, write_into):

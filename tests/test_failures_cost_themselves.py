@@ -98,6 +98,6 @@ def test_a_config_that_the_first_run_refuses_ends_them(project):
     code, _, err = project.command(train_script, "-c", config, "--seeds", "1,2,3")
     assert (
         code == 2
-        and "The targets are from 0 to 9, but the model returns 3 scores for each sample" in err
+        and "The targets are from 0 to 9, and the model returns 3 scores for each sample" in err
         and project.run_dirs() == []
     )

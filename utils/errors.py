@@ -110,8 +110,17 @@ def exit_code_of(command: Callable[[], None]) -> int:
             raise
         for line in text.splitlines():
             print(f"{who}error: {line}", file=sys.stderr)
-        return 1
+        return 1 if has_begun(error) else 2
     return 0
+
+
+def note_run(error: BaseException) -> None:
+    """Note on an error that a run had begun: there is something that can go on."""
+    error.in_run = True  # type: ignore[attr-defined]
+
+
+def has_begun(error: BaseException) -> bool:
+    return getattr(error, "in_run", False)
 
 
 def _missing_package(error: ModuleNotFoundError) -> str:

@@ -1,15 +1,20 @@
 """The lines of code that led to an error, for messages that stand in the place of a traceback."""
 
+import inspect
+import linecache
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from utils.paths import PROJECT_ROOT, shown_path
 
 # Of data_loader/ and trainer/, what calls a person's code.
 _OF_THE_RUN = {"batches.py", "loaders.py", "lockstep.py", "repeatable.py", "streams.py", "workers.py", "failures.py"}
 _OF_THE_RUN |= {"micro_batches.py", "activations.py"}
+MOST_CHARACTERS = 300  # of the text of an error
 
 
 def told(error: BaseException, without: Sequence[Path] = (), most: int = 5) -> str:
@@ -19,8 +24,15 @@ def told(error: BaseException, without: Sequence[Path] = (), most: int = 5) -> s
         for frame in traceback.extract_tb(error.__traceback__)
         if not any(Path(frame.filename).is_relative_to(skipped) for skipped in without)
     ]
-    lines = [f"  {shown_path(Path(frame.filename))}:{frame.lineno}: {frame.line}" for frame in frames[-most:]]
-    return "\n".join([f"{type(error).__name__}: {error}", *lines])
+    lines = [f"  {shown_path(Path(frame.filename))}:{frame.lineno}: {frame.line}" for frame in frames]
+    return "\n".join([reason_of(error), *[*lines, *_definition(error)][-most:]])
+
+
+def reason_of(error: BaseException) -> str:
+    """The error in one line of a length that can be read."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def short_traceback(error: BaseException) -> str | None:
@@ -32,11 +44,41 @@ def short_traceback(error: BaseException) -> str | None:
     frames = traceback.extract_tb(error.__traceback__)
     mine = [i for i, frame in enumerate(frames) if _is_of_person(Path(frame.filename))]
     of_template = [i for i, frame in enumerate(frames) if _is_in_project(Path(frame.filename)) and i not in mine]
-    if not mine or (of_template and of_template[-1] > mine[-1]):
-        return None
     lines = [f"  {shown_path(Path(frames[i].filename))}:{frames[i].lineno}: {frames[i].line}" for i in mine[-3:]]
-    reason = " ".join(str(error).split())
-    return "\n".join([f"{type(error).__name__}: {reason[:300]}", *lines])
+    definition = _definition(error)
+    if not mine or (of_template and of_template[-1] > mine[-1]):
+        lines, definition = [], definition or _class_of(error)
+        if not definition:
+            return None
+    return "\n".join([reason_of(error), *lines, *definition])
+
+
+def _definition(error: BaseException) -> list[str]:
+    """The line of the person's function that was called with arguments that it does not take: no frame has it."""
+    called = re.match(r"(\w+(?:\.\w+)*)\(\) (takes|missing|got) ", str(error))
+    if not isinstance(error, TypeError) or not called:
+        return []
+    for module in [module for name, module in sys.modules.copy().items() if is_project_module(name)]:
+        found: Any = module
+        for name in called[1].split("."):
+            found = getattr(found, name, None)
+        code = getattr(inspect.unwrap(found) if callable(found) else None, "__code__", None)
+        if code is not None and is_own(Path(code.co_filename)):
+            line = linecache.getline(code.co_filename, code.co_firstlineno).strip()
+            return [f"  {shown_path(Path(code.co_filename))}:{code.co_firstlineno}: {line}"]
+    return []
+
+
+def _class_of(error: BaseException) -> list[str]:
+    """The person's class whose object lacks an attribute that the run reads, as without super().__init__()."""
+    kind = type(getattr(error, "obj", None))
+    if not isinstance(error, AttributeError) or not is_project_module(kind.__module__):
+        return []
+    code = getattr(vars(kind).get("__init__"), "__code__", None)
+    if code is None:
+        return []
+    where = f"{shown_path(Path(code.co_filename))}:{code.co_firstlineno}"
+    return [f"  {where}: call super().__init__(...) in {kind.__name__}.__init__, before anything else"]
 
 
 def _is_of_person(path: Path) -> bool:

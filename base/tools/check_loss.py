@@ -50,7 +50,7 @@ class LossCalls(TorchFunctionMode):
         self.calls: list[LossCall] = []
         self.has_log_softmax_twice = False
         self.report = report or Report()
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._last: tuple[Any, Any] | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -80,8 +80,14 @@ class LossCalls(TorchFunctionMode):
 
     def hints(self) -> list[str]:
         """What the last call, which may have failed, had wrong with its targets."""
-        scores, targets = self._last or (torch.zeros(0), torch.zeros(0))
-        if scores.dim() < 2 or targets.is_floating_point() or not targets.numel():
+        scores, targets = self._last or (None, None)
+        if (
+            not isinstance(scores, Tensor)
+            or not isinstance(targets, Tensor)
+            or scores.dim() < 2
+            or targets.is_floating_point()
+            or not targets.numel()
+        ):
             return []
         wrong = targets[(targets != IGNORED) & ((targets < 0) | (targets >= scores.shape[1]))]
         return [_out_of_range(targets, scores.shape[1])] if wrong.numel() else []
@@ -109,12 +115,12 @@ def check_targets(batches: Mapping[str, Batches], losses: LossCalls, batch: Any)
 def _out_of_range(targets: Tensor, classes: int) -> str:
     known = targets[targets != IGNORED]
     low, high = int(known.min()), int(known.max())
-    begins_later = low < 0 or (low > 0 and high == classes)
-    remedy = "Let class numbers begin at 0" if begins_later else f"The model needs {high + 1} scores"
-    return (
-        f"The targets are from {low} to {high}, but the model returns {classes} scores for each sample, for the "
-        f"classes 0 to {classes - 1}. {remedy}."
-    )
+    found = f"The targets are from {low} to {high}, and the model returns {classes} scores for each sample: "
+    if low != 0 and high - low < classes:
+        change = f"subtract {low}" if low > 0 else f"add {-low}"
+        return f"{found}class numbers start at 0. In the data set, {change}."
+    start = " and class numbers that start at 0" * (low < 0)
+    return f"{found}class numbers must be from 0 to {classes - 1}, so it needs {high - min(low, 0) + 1} scores{start}."
 
 
 def check_loss(trainer: BaseTrainer, batches: Iterable[Counted], report: Report) -> int | None:

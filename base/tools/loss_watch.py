@@ -10,7 +10,7 @@ from base.base_trainer import BaseTrainer
 from base.loss_items import LossItems, shapes_differ
 from base.step_option import StepOption
 from base.tools.report import Report
-from utils.batch import cut, detached
+from utils.batch import cut, described, detached
 from utils.errors import ConfigError
 
 TOLERANCE = 1e-3  # relative, of a mean that is put together from parts
@@ -23,6 +23,7 @@ class LossWatch:
         self._trainer, self._report, self._samples = trainer, report, samples
         self._before: dict[str, Any] = {}
         self._loss_fn: Any = None
+        self._watched: _Watched | None = None  # the loss
 
     def __enter__(self) -> "LossWatch":
         functions = self._trainer.metrics.functions
@@ -34,13 +35,21 @@ class LossWatch:
             items = self._items = getattr(self._trainer, "loss_items", None) or LossItems(self._loss_fn)
             watched = _Watched(self._loss_fn, f"loss: {items.name}", self._report)
             watched.look = None if items.is_known else self._look_at_parts
-            self._trainer.loss_fn = watched  # type: ignore[attr-defined]
+            self._watched = self._trainer.loss_fn = watched  # type: ignore[attr-defined]
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._trainer.metrics.functions.update(self._before)
         if callable(self._loss_fn):
             self._trainer.loss_fn = self._loss_fn  # type: ignore[attr-defined]
+
+    def hints(self) -> list[str]:
+        """What the loss was called with, where a loss can do nothing with it."""
+        outputs = self._watched.outputs if self._watched else ()
+        if isinstance(outputs, Tensor) or outputs == ():
+            return []
+        found = "None: does forward return its result?" if outputs is None else f"{described(outputs)}."
+        return [f"The loss gets from the model {found} Return one tensor, or select it in the step."]
 
     def _look_at_parts(self, outputs: Any, targets: Any, loss: Any) -> None:
         """Whether the loss of a batch is the mean over samples of those of its parts, by which an epoch's mean, the
@@ -74,6 +83,7 @@ class _Watched:
     """A loss or metric, all of whose attributes are there."""
 
     look: Callable[[Any, Any, Any], None] | None = None
+    outputs: Any = ()  # of the last call
 
     def __init__(self, function: Callable[..., Any], where: str, report: Report):
         self._function, self._where, self._report = function, where, report
@@ -82,6 +92,7 @@ class _Watched:
         return getattr(self._function, name)
 
     def __call__(self, outputs: Any, targets: Any, *args: Any, **kwargs: Any) -> Any:
+        self.outputs = outputs
         if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
             value = self._function(outputs, targets, *args, **kwargs)
         else:
