@@ -102,7 +102,7 @@ class LRSchedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state)
-            self.scheduler.optimizer._opt_called = True  # before the checkpoint; or torch would warn that it was not
+            self.scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]  # before the checkpoint, or torch warns
 
 
 def _length_advice(scheduler: Any, steps: int) -> str:

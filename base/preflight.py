@@ -235,7 +235,7 @@ def _after_epoch_end(trainer: BaseTrainer, values: dict[str, float]) -> dict[str
     except (UserError, RunError, Stopped):
         raise
     except Exception as error:
-        raise UserError(f"on_epoch_end fails. {told(error, without=_NOT_TOLD, most=MOST_FRAMES)}") from error
+        raise UserError(f"on_epoch_end fails. {told(error, without=_NOT_TOLD, most=MOST_LINES - 2)}") from error
 
 
 def _check_metrics(trainer: BaseTrainer, before: dict[str, Any]) -> None:
