@@ -26,7 +26,7 @@ from logger.progress import Progress
 from logger.tables import VALID, EpochTable
 from logger.writers import Writers
 from utils.checkpoint import Stateful, load_into
-from utils.distributed import world_size
+from utils.distributed import LostRank, world_size
 from utils.errors import BatchError, RunError, Stopped
 from utils.seed import seed_own
 from utils.signals import StopSignals
@@ -99,8 +99,8 @@ class BaseTrainer(ABC):
                 except (Stopped, BatchError) as stop:
                     checkpoints.interrupt(self._good_state, self.step, stop)
                     raise
-                except Exception:
-                    if self.so_far is not None and self.so_far.trained is not None:
+                except Exception as error:
+                    if isinstance(error, LostRank) if self.so_far is None else self.so_far.trained is not None:
                         checkpoints.rescue(partial(state_alone, self), self.epoch)
                     raise
         except NonFinite as failure:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 import data_loader.datasets
+import model.model
 import train
 import trainer.trainer
 from data_loader.datasets import Digits
@@ -67,6 +68,36 @@ class BadSample(Digits):
         return super().__getitems__(indices)
 
 
+class WithSpare(model.model.LeNet):
+    """A layer that one process uses, and the other one does not; in a later step, if that is asked for."""
+
+    def __init__(self, num_classes: int, from_step: int = 0, users: int = 1):
+        super().__init__(num_classes, channels=(4, 8), hidden=16)
+        self.spare, self.from_step, self.users, self.steps = torch.nn.Linear(64, 10), from_step, users, 0
+
+    def forward(self, images):
+        self.steps += self.training
+        is_used = rank() < self.users or (self.training and self.steps <= self.from_step)
+        return super().forward(images) + (self.spare(images.flatten(1)) if is_used else 0)
+
+
+class Thawing(trainer.trainer.Trainer):
+    """Thaws a layer after the first epoch; or fails there, on one process or on all."""
+
+    def __init__(self, fails_at: list[int] | None = None, **parts):
+        super().__init__(**parts)
+        self.fails_at = fails_at
+        if fails_at is None:
+            self.model.fc1.requires_grad_(False)
+            self.forward = self.wrap(self.model)
+
+    def on_epoch_end(self, values):
+        if self.fails_at is None:
+            self.model.fc1.requires_grad_(True)
+        elif rank() in self.fails_at and os.environ.get("FAULT") != "off":
+            raise KeyError("no such figure")
+
+
 class FewToValidate(Digits):
     """One sample to validate on: fewer than there are processes."""
 
@@ -91,6 +122,8 @@ class Stream(IterableDataset):
 
 for module, cls in (
     (trainer.trainer, Faulty),
+    (trainer.trainer, Thawing),
+    (model.model, WithSpare),
     (data_loader.datasets, BadSample),
     (data_loader.datasets, FewToValidate),
     (data_loader.datasets, Stream),

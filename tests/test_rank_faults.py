@@ -143,6 +143,48 @@ def test_fewer_validation_samples_than_processes(project, config):
     assert load(run / "last.pth")["step"] == 20 and all(line["val_accuracy"] in (0, 1) for line in metrics_of(run))
 
 
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        (
+            {"users": 1},
+            "error: parallel: model.spare.bias, model.spare.weight: no gradient in the first step of a process.",
+        ),
+        (
+            {"users": 0},
+            "error: parallel: model.spare.bias, model.spare.weight: no gradient in the first step of a process.",
+        ),
+        ({"users": 0, "from_step": 12}, "got no gradient, and ddp waits for one from each parameter."),
+    ],
+)
+def test_a_parameter_without_a_gradient_is_named_and_not_waited_for(project, config, args, where):
+    section = {"type": "WithSpare", "args": {"num_classes": 10} | args}
+    done = torchrun("-c", config(model=section, trainer={"type": "Trainer"}), script=SCRIPT)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and where in said and '"find_unused_parameters": true' in said
+    assert "spare.weight" in said and (project.run_dirs() == []) == ("from_step" not in args)
+
+
+def test_a_parameter_that_is_thawed_is_not_trained_apart(project, config):
+    done = torchrun("-c", config(trainer={"type": "Thawing", "args": {}, "epochs": 2}), script=SCRIPT)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "error: parallel: fc1.weight, fc1.bias did not train when the run started" in said
+    assert load(project.run_dirs()[-1] / "last.pth")["epoch"] == 1
+
+
+@pytest.mark.parametrize("ranks", [[0], [1], [0, 1]])
+def test_what_fails_after_the_training_phase_on_some_processes_leaves_it(project, config, ranks):
+    start = config(trainer={"type": "Thawing", "args": {"fails_at": ranks}, "epochs": 1})
+    done = torchrun("-c", start, script=SCRIPT)
+    said = done.stdout + done.stderr
+    run = project.run_dirs()[-1]
+    assert done.returncode == 1 and "KeyError: 'no such figure'" in said
+    state = load(run / "last.pth")
+    assert state["epoch"] == 1 or state["epoch_so_far"]["trained"], said  # the first process may have ended the epoch
+    done = torchrun("-r", run, script=SCRIPT, env={"FAULT": "off"})
+    assert done.returncode == 0 and load(run / "last.pth")["epoch"] == 1, done.stdout + done.stderr
+
+
 def test_a_wrong_config_is_told_once(project):
     done = torchrun("-c", project.write_config(trainer={"epochs": 0}))
     said = done.stdout + done.stderr
