@@ -181,8 +181,15 @@ def _rehearse(
                 result = trainer.result_of(step, batch, samples)
             means.update(result)
         computed = scalars_and_matrices(trainer.metrics.compute())
-    except (BadReturn, BackwardError) as error:
+    except BadReturn as error:
         raise UserError(str(error)) from error
+    except BackwardError as error:
+        way = (
+            ""
+            if torch.is_anomaly_enabled()
+            else "\n  Write x = x + 1 in the place of x += 1; --anomaly shows the line."
+        )
+        raise UserError(f"{error}{way}") from error
     except (UserError, RunError, Stopped):
         raise
     except Exception as error:

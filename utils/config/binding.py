@@ -63,6 +63,8 @@ class Component:
         except _REFUSALS as error:
             reason = " ".join(str(error).split())[:MOST_CHARACTERS].rstrip(".") or type(error).__name__
             reason = f"KeyError: {reason}" if isinstance(error, KeyError) else reason
+            if "empty parameter list" in reason:
+                reason += ": the model has no parameters. Put layers that are in a list into nn.ModuleList(...)"
             where = f" ({line})" if (line := own_line(error)) and not is_deliberate(error) else ""
             raise ConfigError(f"{self.section}.args: {name} cannot be made: {reason}{where}.") from error
 
