@@ -5,6 +5,7 @@ import re
 _CLASS_NUMBERS = "Class numbers are int64 with the shape (B,). "
 _HINTS = (
     ("view size is not comp", 'Use reshape instead of view, or write "channels_last": false in the model section.'),
+    ("'target'.* must be Tensor", _CLASS_NUMBERS + "Return numbers, not names, from the data set."),
     ("target dtype", _CLASS_NUMBERS + "Return them from the data set with .long()"),
     ("multi-target", _CLASS_NUMBERS + "For (B, 1) write targets.squeeze(1), for one-hot targets.argmax(1)."),
     (

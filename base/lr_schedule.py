@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, SequentialL
 
 from base.monitor import Monitor
 from utils.errors import ConfigError
+from utils.frames import own_line
 
 log = logging.getLogger(__name__)
 EPOCH, STEP = "epoch", "step"
@@ -76,9 +77,10 @@ class LRSchedule:
                     rates = [float(group["lr"]) for group in self.scheduler.optimizer.param_groups]
                     if wrong := [rate for rate in rates if not -ROUNDING <= rate < math.inf]:
                         raise ValueError(f"the learning rate is {wrong[0]:g}")
-        except (ArithmeticError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        except (ArithmeticError, ValueError, TypeError, LookupError, RuntimeError, NameError, AttributeError) as error:
             name, reason = type(self.scheduler).__name__, " ".join(f"{type(error).__name__}: {error}".split())
-            raise ConfigError(f"lr_scheduler.args: {name} fails at step {number}: {reason}.") from error
+            where = f" ({line})" if (line := own_line(error)) else ""
+            raise ConfigError(f"lr_scheduler.args: {name} fails at step {number}: {reason}{where}.") from error
 
     def on_step(self) -> None:
         if self.scheduler is not None and self.interval == STEP:

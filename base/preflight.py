@@ -18,7 +18,7 @@ from base.run import Batches
 from base.step_option import StepOption
 from base.tools.anomaly import BackwardError, explained_backward
 from base.tools.check_loss import LossCalls, LossWatch, check_targets
-from base.tools.check_step import GradientWatch
+from base.tools.check_step import GradientWatch, parameters_of
 from base.tools.report import Report, listed
 from logger.means import RunningMeans
 from logger.metrics import scalars_and_matrices
@@ -70,7 +70,7 @@ def check_before_training(trainer: BaseTrainer, warns: bool = True) -> None:
         values = {VALID + name: value for name, value in _rehearse_validation(trainer).items()}
         values |= _rehearse_training(trainer, report)
         if trainer.monitor.is_on and not any(gather(trainer.monitor.name in values)):
-            values = _after_epoch_end(trainer, values)
+            values = _after_epoch_end(trainer, values)  # only then: it may write files
     names = set().union(*gather(set(values)))
     if trainer.monitor.is_on and trainer.monitor.name not in names:
         missing, reason = trainer.monitor.name, "" if "valid" in trainer.run.batches else " There is no validation set."
@@ -86,12 +86,23 @@ def _steps_per_epoch(trainer: BaseTrainer) -> int | None:
 
 
 def _check_stateful(trainer: BaseTrainer) -> None:
-    owner, parts = type(trainer).__name__, trainer.stateful()
+    owner = f"{type(trainer).__name__}.stateful"
+    try:
+        parts: Any = trainer.stateful()
+    except Exception as error:
+        raise UserError(f"{owner} fails. {told(error, without=_NOT_TOLD, most=MOST_LINES - 1)}") from error
+    if not isinstance(parts, dict):
+        raise ConfigError(f'{owner} returns {described(parts)}. Return a dict: {{"model": self.model, ...}}.')
     if "model" not in parts:
-        raise ConfigError(f"{owner}.stateful: 'model' is missing: the key under which others find the weights.")
-    for name in parts:
+        raise ConfigError(f"{owner}: 'model' is missing: the key under which others find the weights.")
+    for name, part in parts.items():
         if name in RESERVED:
-            raise ConfigError(f"{owner}.stateful: {name!r} is a key of the run's own. Choose another name.")
+            raise ConfigError(f"{owner}: {name!r} is a key of the run's own. Choose another name.")
+        if not hasattr(part, "state_dict") or not hasattr(part, "load_state_dict"):
+            raise ConfigError(
+                f"{owner}: {name!r} is {described(part)}. Put an object with state_dict() and load_state_dict() there: "
+                "a module, an optimizer, or a class of yours."
+            )
 
 
 def _rehearse_validation(trainer: BaseTrainer) -> dict[str, float]:
@@ -122,6 +133,11 @@ def _rehearse_training(trainer: BaseTrainer, report: Report) -> dict[str, float]
         values = _rehearse(trainer, trainer.train_step, "train", report)
     if parallel.needs_all_gradients and world_size() > 1:
         _check_all_gradients(gradients)
+    if gradients.has_stepped and not gradients.reached and all(one.grad is None for one in parameters_of(trainer)):
+        report.problem(
+            "trainer.train_step: no parameter gets a gradient in the first step. Call loss.backward() before "
+            "optimizer.step(), on a loss that is not detached."
+        )
     for option in options:
         if not option.is_used:
             where = f"trainer.args.{option.option}: train_step of {type(trainer).__name__}"
@@ -184,8 +200,15 @@ def _rehearse(
                 result = trainer.result_of(step, batch, samples)
             means.update(result)
         computed = scalars_and_matrices(trainer.metrics.compute())
-    except (BadReturn, BackwardError) as error:
+    except BadReturn as error:
         raise UserError(str(error)) from error
+    except BackwardError as error:
+        way = (
+            ""
+            if torch.is_anomaly_enabled()
+            else "\n  Write x = x + 1 in the place of x += 1; --anomaly shows the line."
+        )
+        raise UserError(f"{error}{way}") from error
     except (UserError, RunError, Stopped):
         raise
     except Exception as error:

@@ -1,7 +1,7 @@
 """A step as the run calls it: on the run's device, with errors explained and its result checked."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,9 @@ def result_of(
     if not isinstance(result, StepResult):
         found = "None" if result is None else f"a {type(result).__name__}"
         raise BadReturn(f"{step.__qualname__} returns {found}. Return StepResult(means, count).")
+    if not isinstance(result.means, Mapping):
+        found = type(result.means).__name__
+        raise BadReturn(f'{step.__qualname__}: the means are a {found}. Return StepResult({{"loss": loss}}, count).')
     _check_names_once(step.__qualname__, tuple(result.means))
     return result
 

@@ -103,7 +103,11 @@ class Fetcher(Dataset[Any]):
             with seeded(seed):
                 samples = self._fetch(indices)
             # Subsets of torch's answer __getitems__ with a list of samples; anything else is a batch already.
-            return shared(self._collate(samples) if isinstance(samples, list) else samples)
+            batch = self._collate(samples) if isinstance(samples, list) else samples
+            if batch is None:
+                method = "collate" if isinstance(samples, list) else "__getitems__"
+                return Failure(f"{type(self.dataset).__name__}.{method} returns None. Return the batch.")
+            return shared(batch)
         except (Exception, SystemExit) as error:
             caught = error  # what follows must not be raised while this one is handled
         return self._failure(seed, indices, caught)

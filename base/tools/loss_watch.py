@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -13,6 +14,7 @@ from base.tools.report import Report
 from utils.batch import cut, described, detached
 from utils.errors import ConfigError
 
+_NOTHING = object()  # where a loss was not called
 TOLERANCE = 1e-3  # relative, of a mean that is put together from parts
 
 
@@ -45,8 +47,8 @@ class LossWatch:
 
     def hints(self) -> list[str]:
         """What the loss was called with, where a loss can do nothing with it."""
-        outputs = self._watched.outputs if self._watched else ()
-        if isinstance(outputs, Tensor) or outputs == ():
+        outputs = self._watched.outputs if self._watched else _NOTHING
+        if isinstance(outputs, Tensor) or outputs is _NOTHING:
             return []
         found = "None: does forward return its result?" if outputs is None else f"{described(outputs)}."
         return [f"The loss gets from the model {found} Return one tensor, or select it in the step."]
@@ -83,7 +85,7 @@ class _Watched:
     """A loss or metric, all of whose attributes are there."""
 
     look: Callable[[Any, Any, Any], None] | None = None
-    outputs: Any = ()  # of the last call
+    outputs: Any = _NOTHING  # of the last call
 
     def __init__(self, function: Callable[..., Any], where: str, report: Report):
         self._function, self._where, self._report = function, where, report
@@ -98,27 +100,43 @@ class _Watched:
         else:
             with _Broadcasts(outputs, targets) as broadcasts:
                 value = self._function(outputs, targets, *args, **kwargs)
-            if broadcasts.has_found:
-                self._report.problem(f"{self._where} {shapes_differ(outputs, targets)}")
+            if broadcasts.found:
+                self._report.problem(f"{self._where} {shapes_differ(*broadcasts.found)}")
         if self.look is not None:
             self.look(outputs, targets, value)
         return value
 
 
 class _Broadcasts(TorchFunctionMode):
-    """Within its block: whether outputs and targets are combined so that both are repeated to fit."""
+    """Within its block: whether outputs and targets, or what is made of them, are combined so that both are repeated to
+    fit."""
 
     def __init__(self, outputs: Tensor, targets: Tensor):
         super().__init__()
-        self._shapes = {tuple(outputs.shape), tuple(targets.shape)}
-        self.has_found = False
+        self._outputs, self._shapes = outputs, {tuple(outputs.shape), tuple(targets.shape)}
+        self.found: tuple[Tensor, Tensor] | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and len(args) == 2 and all(type(one) is Tensor for one in args):
+            first, second = sorted(args, key=self._is_of_outputs, reverse=True)
             shapes = {tuple(one.shape) for one in args}
-            is_repeated = result.numel() > max(one.numel() for one in args)
-            self.has_found |= shapes == self._shapes and len(shapes) == 2 and is_repeated
+            is_pair = shapes == self._shapes or (self._is_column(shapes) and not self._is_of_outputs(second))
+            if len(shapes) == 2 and is_pair and result.numel() > max(one.numel() for one in args):
+                self.found = first, second
         return result
+
+    def _is_of_outputs(self, tensor: Tensor) -> bool:
+        return tensor.requires_grad or _memory_of(tensor) == _memory_of(self._outputs)
+
+    def _is_column(self, shapes: set[tuple[int, ...]]) -> bool:
+        """Whether they are (B, 1) and (B,) of the same B."""
+        samples = len(self._outputs) if self._outputs.dim() else 0
+        return samples > 1 and shapes == {(samples, 1), (samples,)}
+
+
+def _memory_of(tensor: Tensor) -> int | None:
+    """Where its numbers are, which views of it share."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else None

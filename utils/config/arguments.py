@@ -102,6 +102,8 @@ def _check(parser: ArgumentParser, args: Namespace) -> None:
         parser.error("argument -r/--resume: a run has its own config, and only -r auto is allowed with -c/--config")
     if not args.config and not goes_on:
         parser.error("one of the arguments -c/--config -r/--resume is required, and with -r auto, both")
+    if goes_on and Path(args.resume).suffix in _OF_FILES:
+        parser.error(f"argument -r/--resume: RUN is a run directory or a checkpoint. Write -c {args.resume}")
     if args.init_from and goes_on:
         parser.error("argument --init-from: not allowed with argument -r/--resume, which has its own weights")
     if args.tool == "replay" and not goes_on:

@@ -7,13 +7,14 @@ from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
+from utils.config.hooks import check_methods
 from utils.config.loading import Config, below
 from utils.config.lookup import KINDS, Kind, look_up
 from utils.config.places import Places
 from utils.config.schemas import Schema, converted, fits, misfit, schemas_of_options
 from utils.config.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 from utils.errors import ConfigError, UserError, closest, shown
-from utils.frames import is_deliberate, own_line
+from utils.frames import MOST_CHARACTERS, is_deliberate, own_line
 from utils.paths import PathError
 from utils.secrets import REDACTED, redacted
 
@@ -50,15 +51,20 @@ class Component:
         args = {name: _build_nested(value, provided) for name, value in self.args.items()}
         if self.kind.positional and inspect.isfunction(self.target):
             return partial(self.target, **args) if args else self.target
+        name = getattr(self.target, "__name__", str(self.target))
         try:
-            return self.target(**given, **args)
+            if (made := self.target(**given, **args)) is None and self.kind.project:
+                raise ConfigError(f"{self.section}.type: {name} returns None. Return what it makes.")
+            return made
         except PathError as error:
             raise ConfigError(f"{self.section}.args: {error}") from error
         except UserError:
             raise
         except _REFUSALS as error:
-            name = getattr(self.target, "__name__", str(self.target))
-            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            reason = " ".join(str(error).split())[:MOST_CHARACTERS].rstrip(".") or type(error).__name__
+            reason = f"KeyError: {reason}" if isinstance(error, KeyError) else reason
+            if "empty parameter list" in reason:
+                reason += ": the model has no parameters. Put layers that are in a list into nn.ModuleList(...)"
             where = f" ({line})" if (line := own_line(error)) and not is_deliberate(error) else ""
             raise ConfigError(f"{self.section}.args: {name} cannot be made: {reason}{where}.") from error
 
@@ -123,6 +129,7 @@ class Binder:
             return None
         try:
             target = look_up(kind, name)
+            check_methods(kind_name, target)
         except ConfigError as error:
             self.mistakes.extend(f"{where}.type: {mistake}" for mistake in error.mistakes)
             return None

@@ -216,13 +216,17 @@ def look_up(kind: Kind, name: str) -> Callable[..., Any]:
     """
     if "." in name:
         return _look_up_dotted(kind, name)
+    own = ""  # what is wrong with a class or function of the person's
     for module in _modules(kind):
         found = getattr(module, name, None)
         if found is not None and _belongs(found, module):
             if kind.accepts(found):
                 return found
-            if missing := _missing(found):
-                raise ConfigError(f"{name!r} is not {kind.title}: {missing}.")
+            missing = _missing(found)
+            if missing or module.__name__ == kind.project:
+                own = own or f"{name!r} is not {kind.title}{f': {missing}' if missing else ''}."
+    if own:
+        raise ConfigError(own)
     absent = [library for library in kind.libraries if importlib.util.find_spec(library.split(".")[0]) is None]
     hint = f" {absent[0]} is not installed." if absent else ""
     raise ConfigError(f"no {name!r} here. {closest(name, names(kind))}{hint}")
