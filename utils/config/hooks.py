@@ -68,9 +68,22 @@ def check_methods(section: str, found: Any) -> None:
                 raise ConfigError(
                     f"{kind.__name__}.{name} replaces a method of the run, which relies on its own. Rename it."
                 )
+            if inspect.isfunction(value) and (signature := _CALLED[section].get(name)) and not _takes(value, signature):
+                raise ConfigError(f"{kind.__name__}.{name} takes other arguments. Write def {signature}.")
             if inspect.isfunction(value) and (meant := _meant(section, name)) and not _is_used(name, value):
                 change = f"Rename it: def {meant}." if "(" in meant else f"Write its content in {meant}."
                 raise ConfigError(f"{kind.__name__}.{name} is never called. {change}")
+
+
+def _takes(function: Any, signature: str) -> bool:
+    """Whether a function can be called with as many arguments as the signature has."""
+    if "(" not in signature or function.__name__ == "forward":
+        return True
+    try:
+        inspect.signature(function).bind(*signature.partition("(")[2].split(","))
+        return True
+    except TypeError:
+        return False
 
 
 def _meant(section: str, name: str) -> str:

@@ -195,11 +195,7 @@ KINDS = {
         extras=RunOptions,
         default_type="Trainer",
     ),
-    "function": Kind(
-        "a function of the project, by its dotted name",
-        inspect.isfunction,
-        positional=1,
-    ),
+    "function": Kind("a function of the project, by its dotted name", inspect.isfunction, positional=1),
     "parallel": Kind(
         "a function that says that it returns a utils.parallel.Parallel",
         _is_parallel,
