@@ -224,7 +224,7 @@ def test_a_message_names_the_line(project, write_into, monkeypatch, capfd, cls, 
         with detect_anomaly():
             check_before_training(built)
 
-    assert exit_code_of(command) == 1
+    assert exit_code_of(command) == 2
     first, second, *others = capfd.readouterr().err.splitlines()
     number = line_of(InLibrary if cls is InBase else cls, "# here")
     source = Path(__file__).read_text().splitlines()[number - 1].strip()
