@@ -125,6 +125,7 @@ def _explained(
                 raise
             raise BatchError(f"{where}, batch {number}: {reason}") from error
         if isinstance(batch, Failure):
+            _kill(workers)
             raise BatchError(f"{where}, batch {number}: {batch.message}")
         drop_spare_normal()
         yield batch

@@ -113,7 +113,8 @@ def accepted(tmp_path):
         except (UserError, BatchError) as error:
             lines = str(error).splitlines()
             assert lines and all(
-                re.match(rf"{path}:\d|What|The first|the (train|valid) samples|  /", line) for line in lines
+                re.match(rf"{path}:\d|What|The (first|last) (train|valid) batch|the (train|valid) samples|  ", line)
+                for line in lines
             ), lines
             return None
         return plan.config
