@@ -179,7 +179,7 @@ def test_anomaly_names_the_line(project, write_into):
             return torch.log_softmax(zeros.sqrt(), dim=1)  # the slope of the root at 0 is infinite
 
     write_into(module, Rooted)
-    err = tool(project, "--anomaly", code=1, model={"type": "Rooted", "args": {"num_classes": 10}})
+    err = tool(project, "--anomaly", code=2, model={"type": "Rooted", "args": {"num_classes": 10}})
     assert "in the backward pass: Function 'MulBackward0' returned nan values" in err and "test_tools.py" in err
 
 
