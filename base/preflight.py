@@ -203,11 +203,7 @@ def _rehearse(
     except BadReturn as error:
         raise UserError(str(error)) from error
     except BackwardError as error:
-        way = (
-            ""
-            if torch.is_anomaly_enabled()
-            else "\n  Write x = x + 1 in the place of x += 1; --anomaly shows the line."
-        )
+        way = "" if torch.is_anomaly_enabled() else "\n  Write x = x + 1 instead of x += 1; --anomaly shows the line."
         raise UserError(f"{error}{way}") from error
     except (UserError, RunError, Stopped):
         raise

@@ -1,4 +1,4 @@
-"""A rehearsal: steps before the run, or beside it, that leave no trace in what the run goes on with."""
+"""A rehearsal: steps before the run, or beside it, that leave no trace in the run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -53,14 +53,14 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
 
 
 def _unsent(loader: DataLoader[Any]) -> str:
-    """What of the data set no worker can get that starts anew, as all but forked ones do; "" where that is not it."""
+    """Why a data set cannot be sent to workers that are not forked; "" where that is not the reason."""
     method = (loader.multiprocessing_context or multiprocessing).get_start_method()
     dataset = loader.dataset.dataset  # type: ignore[attr-defined]
     if method == "fork" or not (reason := _why_not_sent(loader.dataset)):
         return ""
     return (
         f"{_innermost_unsent(type(dataset).__name__, dataset)} cannot be sent to a worker that {method!r} starts: "
-        f"{reason}. Write a named function in the place of a lambda, open files in __getitem__, or use "
+        f"{reason}. Write a named function instead of a lambda, open files in __getitem__, or use "
         "--set data_loader.num_workers=0."
     )
 

@@ -56,7 +56,7 @@ class Wrapping(Plain):
 
 
 class Sharded(Plain):
-    """A share for each reader that it is told of."""
+    """A share for each reader."""
 
     def shard(self, num_shards, index):
         share = copy(self)

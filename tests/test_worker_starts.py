@@ -1,4 +1,4 @@
-"""Workers that start anew (spawn, forkserver) are sent the data set: what of it cannot be sent is one message."""
+"""Workers started by spawn or forkserver are sent the data set: what cannot be sent is one message."""
 
 import sys
 import threading
@@ -47,7 +47,7 @@ def test_what_of_a_data_set_cannot_be_sent_is_named(project, write_into, method,
     message = project.refused_config(dataset=dataset.__name__, data_loader=loader)
     assert message.startswith(f"error: dataset: {culprit} cannot be sent to a worker that {method!r} starts: ")
     assert reason in message and len(message.splitlines()) == 1
-    assert "Write a named function in the place of a lambda, open files in __getitem__, or use --set " in message
+    assert "Write a named function instead of a lambda, open files in __getitem__, or use --set " in message
 
 
 def test_a_fold_of_such_a_data_set_and_a_class_within_a_function(project, write_into):

@@ -117,7 +117,7 @@ def is_plain(value: Any) -> bool:
 def restored(state: Any, with_arrays: bool = True) -> Any:
     """The state that was made plain, with its NumPy arrays as they were; the same object where it had none.
 
-    `with_arrays`: False for tensors in the place of arrays.
+    `with_arrays`: False for tensors instead of arrays.
     """
     if type(state) in (dict, OrderedDict):
         if len(state) == 1 and isinstance(state.get(_ARRAY), Tensor):

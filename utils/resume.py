@@ -155,7 +155,7 @@ def _is_finished(checkpoint: dict[str, Any], options: RunOptions) -> bool:
 
 @contextmanager
 def plan_to_score(path: str, assignments: Sequence[str]) -> Iterator[tuple[Plan, dict[str, Any], Path]]:
-    """The plan of a run or checkpoint, the checkpoint and its file; the block's mistakes are told with their places."""
+    """The plan of a run or checkpoint, the checkpoint and its file; mistakes found in the block get their places."""
     with Places() as places:
         file, checkpoint = open_checkpoint(path, prefer=BEST)
         yield make_plan(saved_config(file, checkpoint, assignments, places), places), checkpoint, file

@@ -41,7 +41,7 @@ def parse_arguments(description: str, short_options: Mapping[str, str], argv: Se
 
 
 def _what_was_meant(unknown: Sequence[str], options: Iterable[str]) -> str:
-    """What to write in the place of arguments that are not known. `options`: those that are."""
+    """What to write instead of unknown arguments. `options`: the known ones."""
     from utils.options import LoaderOptions, RunOptions, TopOptions
 
     name, equals, value = unknown[0].partition("=")

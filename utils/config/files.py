@@ -107,7 +107,7 @@ def _json_mistake(text: str, source: str, error: json.JSONDecodeError) -> str:
 
 
 def _as_json_has_it(word: str) -> str:
-    """What to write in the place of a word that stands where a value belongs."""
+    """What to write instead of a word that is not a JSON value."""
     if (literal := {"none": "null"}.get(word.lower(), word.lower())) in ("true", "false", "null"):
         return f"{word} is not a value. Write {literal}"
     if (number := number_in(word)) is not None and math.isfinite(number):
