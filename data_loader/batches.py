@@ -33,8 +33,6 @@ class Batches:
     average over the processes: 1 where all have equally large parts.
     """
 
-    samples = 0
-
     def __init__(
         self, loader: DataLoader[Any], order: Order | None, split: str, seed: str, samples: int | None, seconds: float
     ):
@@ -45,6 +43,7 @@ class Batches:
         self._seed = seed
         self._samples = samples
         self._advances = split == "train"
+        self._last = _Last()
         has_equal_parts = order is not None and samples is not None and samples >= world_size()
         self._sizes = order.sizes if order is not None and has_equal_parts else None
         self.weight = 1.0
@@ -153,11 +152,11 @@ class Batches:
         where = f"the {self._split} samples, pass {self._passes + 1}"
         if self._order is not None:
             self._order.start(self._passes, self._taken, end)
-            return self._with_samples(batches_of(self._loader, where, self._taken, self._seconds))
+            return _with_samples(batches_of(self._loader, where, self._taken, self._seconds), self._order, self._last)
         pass_seed, reader = f"{self._seed}/{self._passes}", cast(Reader, self._loader.dataset)
         self._loader.generator.manual_seed(derived_seed(pass_seed))  # the workers' seeds come from it
         reader.set_epoch(self._passes)
-        iterator = self._with_samples(batches_of(self._loader, where, 0, self._seconds))
+        iterator = _with_samples(batches_of(self._loader, where, 0, self._seconds), None, self._last)
         if self._loader.num_workers == 0:
             iterator = isolated(iterator, pass_seed)
         if self._taken:
@@ -167,19 +166,38 @@ class Batches:
                 raise BatchError(f"{where}: ends after {number} batches; {self._taken} had been read before.")
         return iterator
 
-    def _in_lockstep(self, batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
-        return in_lockstep(batches, self._sizes, lambda: self.samples, self._advances)
+    @property
+    def samples(self) -> int:
+        return self._last.samples
 
-    def _with_samples(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches; `samples` says how many are in each: as many as were asked for, or were put together."""
-        for batch in batches:
-            if self._order is not None:
-                self.samples = self._order.counts.popleft()
-            elif isinstance(batch, Counted):
-                self.samples, batch = batch
-            else:
-                self.samples = batch_size(batch)
-            yield batch
+    @samples.setter
+    def samples(self, number: int) -> None:
+        self._last.samples = number
+
+    def _in_lockstep(self, batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
+        return in_lockstep(batches, self._sizes, self._last, self._advances)
+
+
+class _Last:
+    """How many samples are in the batch returned last: an object of its own, or a loader and its passes would hold each
+    other, and its workers live until Python collects the circle."""
+
+    samples = 0
+
+    def __call__(self) -> int:
+        return self.samples
+
+
+def _with_samples(batches: Iterator[Any], order: Order | None, last: _Last) -> Iterator[Any]:
+    """The batches; `last` says how many samples are in each: as many as were asked for, or were put together."""
+    for batch in batches:
+        if order is not None:
+            last.samples = order.counts.popleft()
+        elif isinstance(batch, Counted):
+            last.samples, batch = batch
+        else:
+            last.samples = batch_size(batch)
+        yield batch
 
 
 class Counted(NamedTuple):
