@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from base.memory import explain_memory
 from logger.means import StepResult
 from logger.names import check_names
-from utils.batch import batch_size
+from utils.batch import batch_size, samples_in
 from utils.distributed import explain_lost_rank
 from utils.errors import BadReturn, RunError
 
@@ -28,7 +28,7 @@ def result_of(
         BadReturn: it returns no `StepResult`, or one with a name that the run uses itself.
         RunError: memory does not suffice, or another process has ended.
     """
-    trainer.samples = batch_size(batch) if samples is None else samples
+    trainer.samples = batch_size(batch) if samples is None else samples_in(batch, samples)
     if "train" in trainer.run.batches:  # for what splits the batch, and does not know the trainer
         trainer.run.batches["train"].samples = trainer.samples
     try:

@@ -14,7 +14,7 @@ import train as train_script
 from base.base_dataset import BaseDataset
 from base.loss_items import LossItems
 from data_loader.loaders import make_batches
-from utils.batch import is_batch_first
+from utils.batch import is_batch_first, samples_in
 from utils.options import LoaderOptions
 
 SAMPLES, BATCH = 22, 4  # a last batch of two
@@ -286,6 +286,8 @@ def test_a_filtering_collate_keeps_the_mean_of_what_is_left(project, write_into)
         is_left = FEATURES[:, 0] > -0.5
         right = F.cross_entropy(built.model(FEATURES[is_left]), CLASSES[is_left]).item()
     assert built.evaluate("valid")["loss"] == pytest.approx(right, rel=1e-5)
+    counts = [samples_in(batch, built.run.batches["valid"].samples) for batch in built.run.batches["valid"].epoch()]
+    assert sum(counts) == is_left.sum() < SAMPLES
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "top_k_accuracy"])

@@ -75,14 +75,15 @@ class Trainer(BaseTrainer):
                 outputs = self.forward(inputs)
                 loss = self.loss_fn(outputs, targets)
             self.scaler.scale(self.micro_batches.weighted(loss)).backward()
-            parts.append(self.scores(outputs, targets, loss))
+            parts.append((outputs, targets, loss))
         self.scaler.unscale_(self.optimizer)
         grad_norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.ema.update()
-        means = mean_of(parts, self.micro_batches.counts)
-        return StepResult(means | self.precision.reported(grad_norm), sum(self.micro_batches.counts))
+        counts = self.micro_batches.counts
+        means = mean_of([self.scores(*part) for part in parts], counts)
+        return StepResult(means | self.precision.reported(grad_norm), sum(counts))
 
     def valid_step(self, batch: tuple[Any, Any]) -> StepResult:
         inputs, targets = batch

@@ -93,6 +93,15 @@ def batch_size(batch: Any) -> int:
     return sizes.pop() if len(sizes) == 1 else 1
 
 
+def samples_in(batch: Any, asked: int) -> int:
+    """How many samples a batch has that was asked for so many. `collate` may have left some out, or made more of each:
+    then no tensor has so many in any dimension, and all have another number first."""
+    if any(asked in tensor.shape for tensor in tensors(batch)):
+        return asked
+    found = batch_size(batch)
+    return found if found > 1 else asked
+
+
 def tensors(batch: Any) -> Iterator[Tensor]:
     """The tensors in it, in order."""
     if isinstance(batch, Tensor):
