@@ -86,10 +86,16 @@ def _prepare_fused_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> N
             if gradient.layout is not torch.strided:
                 group["fused"] = False
                 return _agree_on_kernels(optimizer)
-            if gradient.stride() != weight.stride():
+            if gradient.stride() != weight.stride() and not _lie_alike(gradient, weight):
                 weight.grad = torch.empty_like(weight).copy_(gradient)
             if has_momentum and optimizer.state[weight].get("momentum_buffer") is None:
                 optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+
+
+def _lie_alike(gradient: Tensor, weight: Tensor) -> bool:
+    """Whether two tensors lie in memory in the same order: strides of dimensions of one item do not count."""
+    strides = zip(weight.shape, gradient.stride(), weight.stride(), strict=True)
+    return all(size == 1 or one == other for size, one, other in strides)
 
 
 def in_memory_format(

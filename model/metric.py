@@ -43,13 +43,13 @@ def top_k_accuracy(output: Tensor, target: Tensor, k: int = 3) -> Tensor:
 class ConfusionMatrix:
     """Counts (classes, classes) of samples by target (row) and by highest score (column).
 
-    `ignore_index`: a target that is not counted.
+    `ignore_index`: a target that is not counted, such as -100.
 
     Raises:
         ValueError: the outputs are not scores (B, classes, ...), or a target is none of the classes.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = -100):
+    def __init__(self, num_classes: int, ignore_index: int | None = None):
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.reset()
@@ -63,13 +63,17 @@ class ConfusionMatrix:
             raise ValueError(
                 f"num_classes is {self.num_classes}, but there are {output.shape[1]} scores for each sample"
             )
-        is_counted = target != self.ignore_index
-        if target.device.type == "cpu":  # elsewhere, looking would wait for the device, which has a check of its own
-            self._check(target[is_counted])
-        pairs = target.where(is_counted, 0) * self.num_classes + best
+        pairs = target * self.num_classes + best
+        ones = torch.ones_like(pairs)  # bincount would wait for the device
+        if self.ignore_index is not None:
+            is_counted = target != self.ignore_index
+            pairs, ones = pairs.where(is_counted, 0), is_counted.to(pairs.dtype)
         self.counts = self.counts.to(target.device)
-        # bincount would wait for the device
-        self.counts.view(-1).scatter_add_(0, pairs.flatten(), is_counted.flatten().to(torch.int64))
+        try:
+            self.counts.view(-1).scatter_add_(0, pairs.flatten(), ones.flatten())
+        except (RuntimeError, IndexError):  # an index that is out of bounds
+            self._check(target)
+            raise
 
     def _check(self, target: Tensor) -> None:
         wrong = target[(target < 0) | (target >= self.num_classes)]

@@ -57,7 +57,7 @@ def test_stock_metrics_refuse_other_shapes(metric, outputs, targets):
 
 def test_confusion_matrix_says_which_number_does_not_fit():
     scores = torch.randn(4, 3)
-    matrix = ConfusionMatrix(3)
+    matrix = ConfusionMatrix(3, ignore_index=-100)
     matrix.update(scores, torch.tensor([0, -100, 2, 1]))
     assert matrix.compute().sum() == 3
     for classes, targets, message in (
