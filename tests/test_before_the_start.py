@@ -57,6 +57,32 @@ def test_a_last_batch_of_one_sample(project, write_into, network, split, size, r
         project.train(**settings | {"data_loader": {"batch_size": size, "drop_last": True}}, trainer={"epochs": 1})
 
 
+class InADict(Digits):
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return {"image": image, "label": target}
+
+
+class WithItsFile(Digits):
+    def __getitem__(self, index):
+        return (*super().__getitem__(index), f"{index}.png")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "batch"),
+    [
+        (InADict, "a dict with image: float32 (32, 1, 8, 8), label: int64 (32,)"),
+        (WithItsFile, "(float32 (32, 1, 8, 8), int64 (32,), "),
+    ],
+)
+def test_a_batch_of_another_form_is_described_with_what_to_return(project, write_into, dataset, batch):
+    write_into(data_loader.datasets, dataset)
+    said = project.refused_config(dataset=dataset.__name__, data_loader={"batch_size": 32})
+    assert f"The batch: {batch}" in said
+    assert "`inputs, targets = batch` needs a batch of two parts. Return (inputs, targets) from the data set." in said
+    assert len(said.strip().splitlines()) <= 6
+
+
 class Mislabelled(Digits):
     """A class number that the model does not know, far from the first batch of a split."""
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from statistics import mean, stdev
 
 import pytest
@@ -159,6 +160,37 @@ def test_outputs_of_any_shape_are_rows_while_they_are_short(tmp_path):
     assert [float(found[1][f"output_{i}"]) for i in range(8)] == list(range(8, 16))
     with pytest.raises(UserError, match="more than 1,000 numbers for each sample"):
         kept.update(torch.zeros(2, 1001), torch.zeros(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_are_read_back_exactly(tmp_path, dtype):
+    prices = 123_456_789 + torch.rand(50, 1, dtype=dtype, generator=torch.Generator().manual_seed(0)) / 3
+    kept = Predictions()
+    kept.update(prices / 7, prices)
+    kept.write(tmp_path / "rows.csv")
+    found = rows_of(tmp_path / "rows.csv")
+    for column, right in {"output": prices / 7, "target": prices}.items():
+        assert torch.equal(torch.tensor([[float(row[column])] for row in found], dtype=dtype), right)
+
+
+class TwoViews(trainer.trainer.Trainer):
+    """Gives its metrics each sample twice."""
+
+    def valid_step(self, batch):
+        inputs, targets = batch
+        both, targets = torch.cat([inputs, inputs.flip(-1)]), torch.cat([targets, targets])
+        outputs = self.forward(both)
+        self.metrics(outputs, targets)
+        return StepResult({"loss": self.loss_fn(outputs, targets)}, len(inputs))
+
+
+def test_rows_that_are_no_samples_are_refused(project, write_into):
+    write_into(trainer.trainer, TwoViews)
+    run = project.train(trainer={"type": "TwoViews", "epochs": 1})
+    path = project.folder / "twice.csv"
+    said = project.refused("-r", run, "--predictions", path, script=test_script)
+    assert re.search(r"(\d+) rows for a batch of (\d+) samples\. The first dimension", said)
+    assert not path.exists()
 
 
 class Silent(trainer.trainer.Trainer):
