@@ -122,10 +122,8 @@ def _rehearse_training(trainer: BaseTrainer, report: Report) -> dict[str, float]
     options = _options_of(trainer)
     for option in options:
         option.is_used = False
-    parallel, replicas = (
-        trainer.run.devices.parallel,
-        [one for one in vars(trainer).values() if isinstance(one, nn.Module)],
-    )
+    parallel = trainer.run.devices.parallel
+    replicas = [part for part in vars(trainer).values() if isinstance(part, nn.Module)]
     with ExitStack() as stack:
         for module in replicas:  # a process that waits here for another's gradients could say nothing
             stack.enter_context(parallel.exchanging(module, False))

@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 20  # of a tensor in a data set that a trial puts back
 class Batches:
     """Passes over a split. A pass of training batches is a function of (seed, pass); other splits repeat one pass.
 
-    Between batches, `state_dict` is the position; after `load_state_dict` the next `epoch` goes on from there, without
+    Between batches, `state_dict` is the position; after `load_state_dict` the next `epoch` continues there, without
     loading what was passed over (iterable data sets, which know no positions, are read again up to it).
 
     `samples`: in this process's part of the batch returned last. `weight`: what a mean over that part weighs in the
@@ -60,8 +60,8 @@ class Batches:
         return None if self._order is None else self._order.steps()
 
     def epoch(self, steps: int | None = None) -> Iterator[Any]:
-        """The next `steps` batches, into the next passes where need be; or what is left of a pass. A split that repeats
-        one pass begins it anew each time, and ends with it.
+        """The next `steps` batches, across passes if needed; without `steps`, the rest of the pass. A split that
+        repeats one pass starts it again in each call, and ends with it.
 
         Raises:
             ConfigError: a whole pass gave no batch.

@@ -48,7 +48,7 @@ def _numbers(dataset: Any) -> dict[Any, int]:
     names = names.tolist() if hasattr(names, "tolist") else names
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, (str, int)) for name in names):
         return {}
-    if len(set(names)) != len(names):  # an entry a sample
+    if len(set(names)) != len(names):  # one name for each sample, not for each class
         return {}
     return {name: number for number, name in enumerate(names)}
 

@@ -135,6 +135,21 @@ def write_into(monkeypatch):
     return write
 
 
+class WithClosure(trainer.trainer.Trainer):
+    """A step for optimizers that call it, such as LBFGS."""
+
+    def train_step(self, batch):
+        inputs, targets = batch
+
+        def closure():
+            self.optimizer.zero_grad()
+            loss = self.loss_fn(self.forward(inputs), targets)
+            loss.backward()
+            return loss
+
+        return StepResult({"loss": self.optimizer.step(closure).detach()}, len(targets))
+
+
 def metrics_of(run_dir):
     """The lines of metrics.jsonl, without what a clock says."""
     lines = [json.loads(line) for line in (Path(run_dir) / "metrics.jsonl").read_text().splitlines()]

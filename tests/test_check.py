@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from conftest import Scaling, assert_same
+from conftest import Scaling, WithClosure, assert_same
 from torch import nn
 from torch.nn import functional as F
 
@@ -140,19 +140,6 @@ class ZeroedAtTheEnd(NeverZeroed):
     def after_backward(self):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
-
-
-class WithClosure(Stepping):
-    def train_step(self, batch):
-        inputs, targets = batch
-
-        def closure():
-            self.optimizer.zero_grad()
-            loss = self.loss_fn(self.forward(inputs), targets)
-            loss.backward()
-            return loss
-
-        return StepResult({"loss": self.optimizer.step(closure).detach()}, len(targets))
 
 
 @pytest.mark.parametrize(

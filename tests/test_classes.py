@@ -116,7 +116,7 @@ class Part(Subset):
         ({"class_to_idx": {"a": 0, "b": 1}}, {"class_to_idx": {"b": 0}}, "'b' is number 0 in valid and number 1"),
         ({"class_to_idx": {"a": 1}, "classes": ["a"]}, {"class_to_idx": {"a": 1}, "classes": ["b"]}, None),
         ({"classes": (1, 2)}, {"classes": (2, 1)}, "2 is number 0 in valid and number 1"),
-        ({"classes": ["a", "a", "b"]}, {"classes": ["b", "a", "b"]}, None),  # an entry a sample
+        ({"classes": ["a", "a", "b"]}, {"classes": ["b", "a", "b"]}, None),  # one name for each sample
         ({"classes": 10}, {"classes": 9}, None),
         ({"classes": [".net", "c"]}, {"classes": [".net"]}, None),  # texts, no folders
         ({}, {"classes": ["a"]}, None),

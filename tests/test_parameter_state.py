@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from conftest import assert_same, load
+from conftest import WithClosure, assert_same, load
 from torch import nn
 
 import model.model
@@ -110,20 +110,8 @@ def test_other_parameters_are_named(project, sections):
 
 
 def test_lbfgs_keeps_its_state_in_one_order(project, sections, monkeypatch, write_into):
-    class Closing(trainer.trainer.Trainer):
-        def train_step(self, batch):
-            inputs, targets = batch
-
-            def closure():
-                self.optimizer.zero_grad()
-                loss = self.loss_fn(self.forward(inputs), targets)
-                loss.backward()
-                return loss
-
-            return trainer.trainer.StepResult({"loss": self.optimizer.step(closure).detach()}, len(targets))
-
-    write_into(trainer.trainer, Closing)
-    run = project.train(**sections, optimizer="LBFGS", trainer={"epochs": 1, "type": "Closing"})
+    write_into(trainer.trainer, WithClosure)
+    run = project.train(**sections, optimizer="LBFGS", trainer={"epochs": 1, "type": "WithClosure"})
     monkeypatch.setattr(Layers, "order", ("c", "b", "a"))
     code, _, err = project.command(train_script, "-r", run, "--set", "trainer.epochs=2")
     assert code == 2 and "LBFGS keeps its state in the order of the parameters, which has changed." in err

@@ -82,7 +82,7 @@ import sys, threading
 sys.path.append(sys.argv[1])  # as in a notebook's first cell: behind Python's own package `test`
 
 class Cell:
-    "What a notebook has in the place of a stream."
+    "The stdout of a notebook."
     def __init__(self): self.text = ""
     def write(self, text): self.text += text
     def flush(self): pass

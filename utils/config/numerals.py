@@ -13,8 +13,8 @@ def number_in(text: str) -> int | float | None:
 
 
 def float_or_whole(text: str) -> int | float:
-    """The number that a numeral stands for: a whole one if it has no more than 64 bits, as torch and Python's loops
-    take them; else a float, which may be infinite."""
+    """The value of a numeral: an int if it fits in 64 bits, as torch and Python's loops need it; else a float, which
+    may be infinite."""
     if _WHOLE.fullmatch(text) and len(text) <= MOST_FIGURES and abs(number := int(text)) < 2**63:
         return number
     return float(text)
