@@ -35,11 +35,11 @@ def run(args, config, places):
     from base.tools.choose import tool_of
     from logger.console import messages_to_file, messages_to_screen
     from logger.open_writers import open_writers
+    from utils.auto import new_run_dir
     from utils.device import select_devices
     from utils.distributed import connected
     from utils.lock import RunLock
     from utils.resume import read_source
-    from utils.run_dir import LOG, create_run_dir
 
     log = logging.getLogger("train")
     with messages_to_screen(), connected(), RunLock() as lock, detect_anomaly(args.anomaly):
@@ -57,11 +57,11 @@ def run(args, config, places):
         if trainer.is_finished:
             return log.info("%s is finished: %s", source and source.parent, trainer.why_finished())
         check_before_training(trainer)
-        run_dir = source.parent if source else lock.take(create_run_dir(options.save_dir, plan.top.name))
-        with messages_to_file(run_dir / LOG):
+        run_dir = source.parent if source else new_run_dir(plan, lock, args.resume)
+        with messages_to_file(run_dir):
             log.info("%s in %s", f"Going on after {trainer.position}" if source else "New run", run_dir)
             log.info(summary(trainer.stateful()["model"]))
-            checkpoints = Checkpoints(run_dir, options, plan.config)
+            checkpoints = Checkpoints(run_dir, options, plan.config, lock)
             checkpoints.start(trainer, source)
             writers = open_writers(run_dir, options.tensorboard, plan.config, trainer.epochs_done, trainer.step)
             trainer.train(checkpoints, writers)

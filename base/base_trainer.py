@@ -191,8 +191,8 @@ class BaseTrainer(ABC):
         is_best = self.monitor.update(self._values)
         for schedule in self.parts(LRSchedule).values():
             schedule.on_epoch_end(self._values.get(self.monitor.name))
+        self._checkpoints.check_lock()
         self.writers.epoch(self._values)
-        self.writers.flush()
         self.so_far = None
         self._is_saved = self._checkpoints.end_epoch(self._good_state, self.epoch, is_best, self.is_finished)
         if not self._is_saved:

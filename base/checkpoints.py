@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ from utils.disk import why_not_written
 from utils.distributed import from_first, is_first
 from utils.errors import BatchError, ConfigError, RunError, Stopped
 from utils.files import write_atomically
+from utils.lock import LostRun, RunLock
 from utils.options import RunOptions
 from utils.paths import shown_path
 from utils.plain import NotPlain, plain
 from utils.run_checkpoints import BEST, EPOCH, LAST, STEP, drop_later, keep_newest, numbered_name, restore_best
-from utils.run_dir import CONFIG, FAILURE, describe_run
+from utils.run_dir import CONFIG, FAILURE, describe_run, note_end
 from utils.shards import Shards, gathered, taken_apart
 from utils.signals import requeue_in_slurm
 
@@ -39,11 +41,12 @@ class Checkpoints:
     What the processes hold in parts is written as such, in the background; the best one whole, besides, and at once.
 
     Where a checkpoint cannot be written, the ones before it stay good, and the next is tried as ever; or, with
-    `on_save_error` "stop", the run ends.
+    `on_save_error` "stop", the run ends. Nothing is written once another process has taken the directory over.
     """
 
-    def __init__(self, run_dir: Path, options: RunOptions, config: dict[str, Any]):
+    def __init__(self, run_dir: Path, options: RunOptions, config: dict[str, Any], lock: RunLock):
         self.run_dir = run_dir
+        self._lock = lock
         self._options = options
         self._config = config
         self._saved_at = time.monotonic()
@@ -68,9 +71,10 @@ class Checkpoints:
     def _start(self, trainer: "BaseTrainer", source: Path | None, make: State) -> None:
         content: dict[str, Any] = {}
         try:
+            self._lock.claim()
             describe_run(self.run_dir, self._config)
             if content := make():
-                save_checkpoint(self.run_dir, content, [LAST])
+                save_checkpoint(self.run_dir, content, [LAST], self._lock.check)
             (self.run_dir / FAILURE).unlink(missing_ok=True)
             drop_later(self.run_dir, trainer.epochs_done, trainer.step)
             keep_newest(self.run_dir, self._options.keep_last)
@@ -83,6 +87,14 @@ class Checkpoints:
             reason = why_not_written(error, self.run_dir, content)
             raise ConfigError(f"trainer.save_dir: {shown_path(self.run_dir)} cannot be written: {reason}.") from error
 
+    def check_lock(self) -> None:
+        """Make sure that the directory is still this run's own.
+
+        Raises:
+            LostRun: another process has taken it over.
+        """
+        from_first(self._lock.check)
+
     def end_epoch(self, state: State, epoch: int, is_best: bool, is_end: bool) -> bool:
         """Save `state()` if the epoch is due; False if that failed, as far as it is known yet."""
         is_due = epoch % self._options.save_period == 0
@@ -90,6 +102,9 @@ class Checkpoints:
             return True
         is_saved = self._save(state, f"Epoch {epoch}", [numbered_name(EPOCH, epoch)] * is_due + [BEST] * is_best)
         is_finished = not is_end or self._shards.finish()
+        if is_end and is_saved and is_finished and is_first():
+            with suppress(OSError):  # then `-r auto` reads it from the checkpoint
+                note_end(self.run_dir, self._reached)
         return is_saved and is_finished
 
     def end_step(self, state: State, step: int) -> None:
@@ -115,7 +130,9 @@ class Checkpoints:
         """Save the training phase of an epoch when what follows it has failed. Needs no other process, and never
         raises: what has failed is more important."""
         content = state() if is_first() else None
-        if content is not None and self._write(lambda: self._content(lambda: content), f"Epoch {epoch}", [LAST]):
+        with suppress(LostRun):
+            if content is None or not self._write(lambda: self._content(lambda: content), f"Epoch {epoch}", [LAST]):
+                return
             log.info(
                 "The training phase of epoch %d is saved. To go on: python train.py -r %s",
                 epoch,
@@ -126,10 +143,12 @@ class Checkpoints:
         """Note what `--replay` needs to come to the same failure."""
         if not is_first():
             return
-        write_atomically(self.run_dir / FAILURE, json.dumps(failure.record, indent=2).encode())
-        log.info(
-            "The last checkpoint before is kept. To look: python train.py -r %s --replay", shown_path(self.run_dir)
-        )
+        with suppress(LostRun):
+            self._lock.check()
+            write_atomically(self.run_dir / FAILURE, json.dumps(failure.record, indent=2).encode())
+            log.info(
+                "The last checkpoint before is kept. To look: python train.py -r %s --replay", shown_path(self.run_dir)
+            )
 
     def close(self) -> None:
         """Wait for what this process writes in the background."""
@@ -162,13 +181,16 @@ class Checkpoints:
     def _write(self, make: State, what: str, names: list[str]) -> bool:
         content: dict[str, Any] = {}
         try:
+            self._lock.check()
             if not (self.run_dir / CONFIG).is_file():
                 log.warning("%s was deleted, and is made again.", shown_path(self.run_dir))
                 self.run_dir.mkdir(parents=True, exist_ok=True)
+                self._lock.check()
                 describe_run(self.run_dir, self._config)
             content = make()
-            save_checkpoint(self.run_dir, content, names)
+            save_checkpoint(self.run_dir, content, names, self._lock.check)
             if LAST in names:  # or else what it is about to name would go
+                self._reached = {key: content.get(key) for key in ("epoch", "monitor")}
                 keep_newest(self.run_dir, self._options.keep_last)
         except OSError as error:
             reason = why_not_written(error, self.run_dir, content)

@@ -1,17 +1,23 @@
 """Messages: short ones on the screen, dated ones in the run's log file."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from utils.distributed import is_first
 from utils.encoding import ESCAPED
 from utils.errors import RunError, Stopped, UserError, note_run
+from utils.files import open_own_file
+from utils.run_dir import LOG
+
+log = logging.getLogger(__name__)
 
 
 class _ScreenHandler(logging.Handler):
@@ -33,6 +39,13 @@ class _ScreenHandler(logging.Handler):
 
 class _FileHandler(logging.FileHandler):
     """Loses what the disk refuses: messages must not end a run."""
+
+    def _open(self) -> Any:
+        try:
+            return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=open_own_file)
+        except OSError as error:
+            log.warning("%s cannot be written: %s.", self.baseFilename, error.strerror)
+            return open(os.devnull, "w", encoding=self.encoding)
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):
@@ -57,9 +70,8 @@ def messages_to_screen() -> Iterator[None]:
 
 
 @contextmanager
-def messages_to_file(path: Path) -> Iterator[None]:
-    """Append messages to a file, too, those before the block and while it runs, and what ends it: a bug with its
-    traceback."""
+def messages_to_file(run_dir: Path) -> Iterator[None]:
+    """Append messages to the log of a run: those before the block, those while it runs, and the error that ends it."""
     if not is_first():
         try:
             yield
@@ -67,7 +79,7 @@ def messages_to_file(path: Path) -> Iterator[None]:
             note_run(error)
             raise
         return
-    handler = _FileHandler(path, encoding="utf-8", errors=ESCAPED)
+    handler = _FileHandler(run_dir / LOG, encoding="utf-8", errors=ESCAPED)
     with _handler(handler, "%(asctime)s %(levelname)s %(message)s"):
         for screen in [other for other in logging.getLogger().handlers if isinstance(other, _ScreenHandler)]:
             for record in screen.early or ():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.files import write_atomically
+from utils.files import write_named_file
 
 MOST_COLUMNS = 1000  # of a table that is still one
 
@@ -78,7 +78,7 @@ class Predictions:
         for number, target, output in zip(numbers, targets.tolist(), outputs.tolist(), strict=True):
             best = [max(range(len(output)), key=output.__getitem__)] * are_classes
             writer.writerow([int(number), *target, *best, *output])
-        write_atomically(path, text.getvalue().encode())
+        write_named_file(path, text.getvalue().encode())
 
 
 def _names(name: str, count: int) -> list[str]:

@@ -26,6 +26,8 @@ def score(build_trainer: Callable[..., Any], args: Namespace) -> None:
     path_of_predictions = usable_path(args.predictions or "").absolute()
     if not path_of_predictions.parent.is_dir():
         raise UserError(f"--predictions: there is no folder {path_of_predictions.parent}.")
+    if args.predictions and path_of_predictions.is_dir():
+        raise UserError(f"--predictions: {path_of_predictions} is a folder. Name a file in it.")
     with messages_to_screen(), connected(), plan_to_score(args.resume, args.set) as (plan, checkpoint, path):
         devices = select_devices(plan.top.n_gpu, args.device, plan.parallel.build())
         trainer = build_trainer(plan, devices, [args.split])

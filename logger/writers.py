@@ -6,12 +6,13 @@ import logging
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from utils.files import write_atomically
+from utils.files import open_own_file, write_atomically
 from utils.paths import shown_path
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Writers:
 
     def epoch(self, values: dict[str, float]) -> None:
         self._each("epoch", values)
+        self._each("flush")
 
     def step(self, values: dict[str, float], step: int) -> None:
         self._each("step", values, step)
@@ -77,9 +79,6 @@ class Writers:
 
     def histograms(self, modules: dict[str, nn.Module], step: int) -> None:
         self._each("histograms", modules, step)
-
-    def flush(self) -> None:
-        self._each("flush")
 
     def close(self, values: dict[str, float]) -> None:
         self._each("close", values)
@@ -117,7 +116,9 @@ class JSONLWriter(Writer):
             log.warning("%s: %s. It may have lines of what is done again now.", shown_path(path), error.strerror)
 
     def _keep_lines(self, after_epoch: int) -> None:
-        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        lines = []
+        with suppress(FileNotFoundError), open(self._path, "rb", opener=open_own_file) as file:
+            lines = file.readlines()
         epochs = [_epoch_of(line) for line in lines]
         kept = [line for line, epoch in zip(lines, epochs, strict=True) if epoch is not None and epoch <= after_epoch]
         if len(kept) < after_epoch:
@@ -128,7 +129,7 @@ class JSONLWriter(Writer):
     def epoch(self, values: dict[str, float]) -> None:
         self._unwritten += to_json(values).encode() + b"\n"
         try:
-            with open(self._path, "ab", buffering=0) as file:
+            with open(self._path, "ab", buffering=0, opener=open_own_file) as file:
                 size = file.tell()
                 if file.write(self._unwritten) < len(self._unwritten):
                     file.truncate(size)

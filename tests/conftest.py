@@ -116,7 +116,8 @@ class Project:
         return json.loads(out.splitlines()[-1]), out
 
     def run_dirs(self):
-        return sorted((self.folder / "saved").glob("*/*"), key=lambda path: path.stat().st_ctime_ns)
+        runs = [path for path in (self.folder / "saved").glob("*/*") if path.is_dir()]
+        return sorted(runs, key=lambda path: path.stat().st_ctime_ns)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_runs_of_another_config_or_name_are_left_alone(project):
     other = project.train("--lr", "0.01", trainer={"epochs": 1})
     project.train("--set", "name=other", trainer={"epochs": 1})
     out = auto(project)
-    assert f"{other} has another config (optimizer.args.lr) and is left alone." in out and "New run in" in out
+    assert f"{other} has another config (optimizer.args.lr) and is not continued." in out and "New run in" in out
     assert len(metrics_of(other)) == 1
 
 
@@ -104,7 +104,7 @@ def test_a_run_within_an_epoch_or_with_another_monitor_is_not_finished(project):
 def test_init_from_counts_where_auto_starts_a_run(project):
     first = project.train()
     auto(project, "--init-from", first, "--set", "name=second")
-    (second,) = (project.folder / "saved" / "second").iterdir()
+    (second,) = (project.folder / "saved" / "second").glob("*-*")
     out = auto(project, "--init-from", first, "--set", "name=second", "trainer.epochs=3")
     assert "--init-from is not used: there is a run to go on with, from its own weights." in out
     assert [line["epoch"] for line in metrics_of(second)] == [1, 2, 3]
@@ -194,5 +194,5 @@ def test_many_runs_of_a_name_are_passed_by_in_one_line(project, caplog):
         project.train(seed=seed, trainer={"epochs": 1})
     caplog.clear()
     project.train("-r", "auto", seed=3, trainer={"epochs": 1})
-    (line,) = [record.getMessage() for record in caplog.records if "left alone" in record.getMessage()]
-    assert line.startswith("3 runs in ") and line.endswith(" have another config (seed) and are left alone.")
+    (line,) = [record.getMessage() for record in caplog.records if "not continued" in record.getMessage()]
+    assert line.startswith("3 runs in ") and line.endswith(" have another config (seed) and are not continued.")

@@ -15,6 +15,7 @@ from logger.writers import Writers
 from model.model import LeNet
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.device import Devices
+from utils.lock import RunLock
 from utils.options import RunOptions
 
 
@@ -157,6 +158,9 @@ def test_a_best_that_could_not_be_saved_is_none(tmp_path):
         def end_epoch(self, state, epoch, is_best, is_end):
             return epoch != 2
 
+        def check_lock(self):
+            pass
+
         def close(self):
             pass
 
@@ -194,18 +198,21 @@ def test_a_power_failure_finds_the_old_file_or_the_new_one(tmp_path, monkeypatch
 
         def noted(*arguments, name=name, real=real):
             first = arguments[0]
-            calls.append((name, os.path.basename(os.readlink(f"/proc/self/fd/{first}") if name == "fsync" else first)))
+            path = os.readlink(f"/proc/self/fd/{first}") if name == "fsync" else first
+            calls.append((name, os.path.splitext(path)[1] or os.path.basename(path)))
             return real(*arguments)
 
         monkeypatch.setattr(os, name, noted)
     save_checkpoint(tmp_path, {"model": {}}, ["last.pth"])
-    assert calls == [("fsync", ".last.pth.tmp"), ("replace", ".last.pth.tmp"), ("fsync", tmp_path.name)]
+    assert calls == [("fsync", ".tmp"), ("replace", ".tmp"), ("fsync", tmp_path.name)]
 
 
 def test_minutes_are_counted_from_the_last_save(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    checkpoints = Checkpoints(tmp_path, RunOptions(epochs=1, save_minutes=1, save_steps=70, keep_last=None), {})
+    checkpoints = Checkpoints(
+        tmp_path, RunOptions(epochs=1, save_minutes=1, save_steps=70, keep_last=None), {}, RunLock()
+    )
     for step in range(1, 200):
         clock[0] += 1.0
         checkpoints.end_step(lambda: {"model": {}}, step)

@@ -55,7 +55,7 @@ def test_a_config_that_is_gone_is_named_with_its_copy(project):
     )
     message = project.refused("-c", project.write_config(), "-r", "auto")
     assert f"{run}/config.json: no such config file." in message
-    assert f"Mend it, or move {run} elsewhere to start anew." in message
+    assert f"Correct it, or move {run} elsewhere to start a new run." in message
 
 
 def test_a_damaged_config_of_an_older_run_holds_nobody_up(project):
@@ -63,7 +63,7 @@ def test_a_damaged_config_of_an_older_run_holds_nobody_up(project):
     (old / "config.json").write_text("{")
     newer = project.train()
     code, out, _ = project.command(train_script, "-c", project.write_config(), "-r", "auto")
-    assert code == 0 and f"{newer} is finished" in out and "It is passed over." in out
+    assert code == 0 and f"{newer} is finished" in out and "This run is skipped." in out
 
 
 @pytest.mark.parametrize("is_kept", [True, False])

@@ -148,19 +148,26 @@ def load_into(name: str, load: Callable[[Any], Any], state: Any, source: str) ->
         raise CheckpointError(f"{source}: its {name!r} does not fit this config's: {reason}") from error
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any], names: list[str]) -> None:
+def save_checkpoint(
+    folder: Path, state: dict[str, Any], names: list[str], check: Callable[[], object] = lambda: None
+) -> None:
     """Write a checkpoint once, under all these names; the last of them is put in its place when the others are.
 
     So `last.pth` stands last: a kill in between leaves one that does not know of what the other names hold already; in
     another order, it would count on a best one that is not there.
 
-    The new file is read back before it replaces an older one.
+    The new file is read back, and `check` is called, before it replaces an older one.
 
     Raises:
         OSError: it could not be written, or not read back; the file that had the last name before is untouched.
     """
+
+    def check_file(path: Path) -> None:
+        _check_readable(path)
+        check()
+
     paths = [folder / name for name in names]
-    write_under_names(paths, lambda file: write_sealed(file, lambda sink: torch.save(state, sink)), _check_readable)
+    write_under_names(paths, lambda file: write_sealed(file, lambda sink: torch.save(state, sink)), check_file)
 
 
 def _check_readable(path: Path) -> None:

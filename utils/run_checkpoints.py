@@ -12,9 +12,9 @@ from utils.checkpoint import FORMAT, CheckpointError, load_checkpoint, load_trai
 from utils.errors import closest
 from utils.files import link_atomically, temporary_files
 from utils.paths import shown_path, usable_path
+from utils.run_dir import BEST, LAST
 from utils.state_dict import fill, find_state_dict
 
-LAST, BEST = "last.pth", "model_best.pth"
 EPOCH, STEP = "epoch", "step"
 _NUMBERED = re.compile(rf"checkpoint-({EPOCH}|{STEP})(\d+)\.pth")
 
@@ -90,10 +90,15 @@ def _of_the_best_epoch(folder: Path, newest: tuple[Path, dict[str, Any]]) -> tup
 
 def _files(folder: Path, prefer: str) -> Iterator[Path]:
     """The checkpoints in a run directory, the preferred one first; of several names of one file, the first."""
-    seen = set()
+    seen: set[tuple[int, int]] = set()
     numbered = [*_numbered(folder, STEP), *_numbered(folder, EPOCH)]
     for file in (folder / prefer, folder / LAST, *reversed(numbered), folder / BEST):
-        if file.is_file() and (inode := (file.stat().st_dev, file.stat().st_ino)) not in seen:
+        if not file.is_file():
+            continue
+        found = file.stat()
+        inode = found.st_dev, found.st_ino
+        is_shared = found.st_nlink > 1 and found.st_ino != 0  # some file systems give all files one number
+        if not is_shared or inode not in seen:
             seen.add(inode)
             yield file
 

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from utils.config.loading import Config, write_config
-from utils.distributed import from_first
 from utils.environment import environment
 from utils.errors import ConfigError, shown
 from utils.files import write_atomically
 from utils.paths import PathError, project_path
+from utils.seal import checksum_of
 
 CONFIG, ENVIRONMENT, LOG, METRICS = "config.json", "environment.json", "train.log", "metrics.jsonl"
 LOCK = ".lock"
+LAST, BEST = "last.pth", "model_best.pth"
 FAILURE = "failure.json"  # where a run came upon what is not finite
+RUN_ID = re.compile(r"\d{8}-\d{6}(_\d+)?")  # a run directory's name: when it was made
 _ALLOWED, _MOST_CHARACTERS, _MOST_BYTES = "._+-", 100, 200  # a folder's name has up to 255 bytes, and `-5folds` follows
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # taken by Windows
 
@@ -47,13 +49,37 @@ def _is_of_a_word(character: str) -> bool:
 
 
 def create_run_dir(save_dir: str, name: str) -> Path:
-    """Make `save_dir/name/<date>-<time>`, with a number behind it where that second is taken; one for all processes of
-    a run.
+    """Make `save_dir/name/<date>-<time>`, with a number behind it where that second is taken.
 
     Raises:
         ConfigError: the folder cannot be made.
     """
-    return from_first(lambda: _create(folder_of_runs(save_dir, name)))
+    parent = make_folder_of_runs(save_dir, name)
+    run_id = datetime.now().strftime("%Y%m%d-%H%M%S")
+    try:
+        for number in itertools.count(2):
+            try:
+                (run_dir := parent / run_id).mkdir()
+                return run_dir
+            except FileExistsError:
+                run_id = f"{run_id.split('_')[0]}_{number}"
+    except OSError as error:
+        raise _cannot_make(parent, error) from None
+    raise AssertionError("itertools.count ended")
+
+
+def make_folder_of_runs(save_dir: str, name: str) -> Path:
+    """Make the folder for the run directories of this name, where it is missing.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    parent = folder_of_runs(save_dir, name)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_make(parent, error) from None
+    return parent
 
 
 def folder_of_runs(save_dir: str, name: str) -> Path:
@@ -68,19 +94,8 @@ def folder_of_runs(save_dir: str, name: str) -> Path:
         raise ConfigError(f"trainer.save_dir: {error}") from error
 
 
-def _create(parent: Path) -> Path:
-    run_id = datetime.now().strftime("%Y%m%d-%H%M%S")
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(2):
-            try:
-                (run_dir := parent / run_id).mkdir()
-                return run_dir
-            except FileExistsError:
-                run_id = f"{run_id.split('_')[0]}_{number}"
-    except OSError as error:
-        raise ConfigError(f"trainer.save_dir: cannot make a run directory in {parent}: {error.strerror}.") from None
-    raise AssertionError("itertools.count ended")
+def _cannot_make(parent: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"trainer.save_dir: cannot make a run directory in {parent}: {error.strerror}.")
 
 
 def is_run_dir(folder: Path) -> bool:
@@ -99,6 +114,27 @@ def last_job(run_dir: Path) -> str | None:
     """Which job has started the run, or gone on with it, last."""
     starts = _starts(run_dir)
     return starts[-1].get("job") if starts and isinstance(starts[-1], dict) else None
+
+
+def note_end(run_dir: Path, reached: dict[str, Any]) -> None:
+    """Note in the environment file the `epoch` and `monitor` of a finished run's last checkpoint.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    starts = _starts(run_dir)
+    if starts and isinstance(starts[-1], dict):
+        starts[-1]["end"] = reached | {"checksum": checksum_of(run_dir / LAST)}
+        write_atomically(run_dir / ENVIRONMENT, json.dumps(starts, indent=2).encode())
+
+
+def noted_end(run_dir: Path) -> dict[str, Any] | None:
+    """The `epoch` and `monitor` of a finished run's last checkpoint; None where they must be read from it."""
+    starts = _starts(run_dir)
+    end = starts[-1].get("end") if starts and isinstance(starts[-1], dict) else None
+    if not isinstance(end, dict) or end.get("checksum") in (None, "") or end["checksum"] != checksum_of(run_dir / LAST):
+        return None
+    return end if isinstance(end.get("monitor"), dict) and isinstance(end.get("epoch"), int) else None
 
 
 def _starts(run_dir: Path) -> list[Any]:

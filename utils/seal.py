@@ -50,6 +50,17 @@ def write_sealed(file: BinaryIO, save: Callable[[Any], object]) -> None:
     file.write(_MARK + b"%08x" % checksum.crc)
 
 
+def checksum_of(path: Path) -> str | None:
+    """The checksum that a sealed file says it has, which is not verified here; None for a file without a seal."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-_SIZE, os.SEEK_END)
+            seal = file.read()
+    except OSError:
+        return None
+    return seal[len(_MARK) :].decode("ascii", "replace") if seal.startswith(_MARK) else None
+
+
 def is_intact(path: Path) -> bool | None:
     """Whether every bit of a sealed file is as it was written; None for a file without a seal."""
     with open(path, "rb") as file:

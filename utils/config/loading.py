@@ -11,9 +11,9 @@ from utils.config.files import read_config_file
 from utils.config.numerals import float_or_whole, number_in
 from utils.config.places import Place, Places
 from utils.encoding import ESCAPED
-from utils.errors import ConfigError, shown
+from utils.errors import ConfigError, UserError, shown
 from utils.files import write_atomically
-from utils.paths import PathError, shown_path, usable_path
+from utils.paths import PathError, project_path, shown_path, usable_path
 from utils.secrets import is_secret
 
 Config = dict[str, Any]
@@ -201,7 +201,17 @@ def changed_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
             for key in keys
             for changed in changed_keys(old.get(key, _MISSING), new.get(key, _MISSING), f"{prefix}{key}.")
         ]
-    return [] if old == new else [prefix.rstrip(".")]
+    return [] if old == new or _is_same_path(old, new) else [prefix.rstrip(".")]
+
+
+def _is_same_path(old: Any, new: Any) -> bool:
+    """Whether two texts are spellings of one path: absolute, through a link, with `..`, relative to the project."""
+    if not (isinstance(old, str) and isinstance(new, str) and ("/" in old or "/" in new or os.sep in old + new)):
+        return False
+    try:
+        return os.path.realpath(project_path(old)) == os.path.realpath(project_path(new))
+    except UserError:
+        return False
 
 
 def config_text(config: Config) -> str:

@@ -1,0 +1,60 @@
+"""What may change in the config of a run that is resumed. Every other key decides what is computed."""
+
+from utils.config.frame import with_defaults
+from utils.config.loading import Config, changed_keys
+from utils.errors import ConfigError
+
+WHERE_A_RUN_IS = ("name", "trainer.save_dir")  # decides nothing that is computed
+MAY_CHANGE_ON_RESUME = (
+    "n_gpu",
+    "trainer.epochs",
+    "trainer.save_period",
+    "trainer.save_steps",
+    "trainer.save_minutes",
+    "trainer.on_save_error",
+    "trainer.on_non_finite",
+    "trainer.keep_last",
+    "trainer.monitor",
+    "trainer.min_delta",
+    "trainer.early_stop",
+    "trainer.tensorboard",
+    "trainer.log_steps",
+    "trainer.histogram_period",
+    "data_loader.num_workers",
+    "data_loader.pin_memory",
+    "data_loader.prefetch_factor",
+    "data_loader.persistent_workers",
+    "data_loader.timeout",
+    "data_loader.multiprocessing_context",
+    "parallel",
+    "dataset.args.data_dir",
+    "trainer.args.micro_batch_size",
+    "trainer.args.activation_checkpointing",
+    "trainer.args.compile",
+)
+
+
+def refused_keys(old: Config, new: Config) -> list[str]:
+    """The keys that differ and that a resumed run cannot follow."""
+    may_change = {*WHERE_A_RUN_IS, *MAY_CHANGE_ON_RESUME}
+    if (new["lr_scheduler"] or {}).get("type") == "ReduceLROnPlateau":
+        may_change -= {"trainer.monitor"}  # it goes on comparing with the best of the old value
+    changed = changed_keys(with_defaults(old), new)
+    return [key for key in changed if key not in may_change and not key.startswith("parallel.")]
+
+
+def refuse_changes(old: Config, new: Config) -> None:
+    """Name each key that differs and that a resumed run cannot follow.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if refused := refused_keys(old, new):
+        raise ConfigError(
+            *(
+                f"{key}: cannot change when a run is resumed: what its old value led to is in the checkpoint."
+                for key in refused
+            ),
+            f"These can: {', '.join(MAY_CHANGE_ON_RESUME)}. "
+            "For a new run from these weights: python train.py -c CONFIG --init-from CHECKPOINT.",
+        )
