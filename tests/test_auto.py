@@ -1,6 +1,7 @@
 """`-r auto`: one command line that starts, goes on, or says that it is done; and one process at a time in a run."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 from conftest import ROOT, assert_same, load, metrics_of, run_python, start_training, wait_for
 
 import train as train_script
+import utils.auto
 from utils.config.loading import load_config
 from utils.config.places import Places
 from utils.lock import RunLock
 from utils.resume import read_source
+from utils.run_checkpoints import open_checkpoint
 
 
 def auto(project, *arguments, code=0, **sections):
@@ -196,3 +199,59 @@ def test_many_runs_of_a_name_are_passed_by_in_one_line(project, caplog):
     project.train("-r", "auto", seed=3, trainer={"epochs": 1})
     (line,) = [record.getMessage() for record in caplog.records if "not continued" in record.getMessage()]
     assert line.startswith("3 runs in ") and line.endswith(" have another config (seed) and are not continued.")
+
+
+@pytest.mark.parametrize("spelling", ["{folder}/x/../saved", "{link}/saved", "{relative}"])
+def test_a_save_dir_that_is_written_differently_is_the_same_run(project, spelling):
+    run = project.train(trainer={"epochs": 1})
+    (project.folder / "x").mkdir()
+    link = project.folder.parent / f"{project.folder.name}-link"
+    link.symlink_to(project.folder)
+    relative = os.path.relpath(project.folder / "saved", ROOT)
+    save_dir = spelling.format(folder=project.folder, link=link, relative=relative)
+    assert "Going on after epoch 1" in auto(project, trainer={"save_dir": save_dir})
+    assert project.run_dirs() == [run]
+    assert "Going on after epoch 2" in project.resume(run, "--set", "trainer.epochs=3")
+
+
+def test_a_path_in_the_config_that_is_written_differently_is_the_same_run(project):
+    first = project.train(name="first")
+    model = project.config["model"] | {"weights": str(first)}
+    project.train(model=model, name="second", trainer={"epochs": 1})
+    model["weights"] = f"{first.parent}/../first/{first.name}"
+    assert "Going on after epoch 1" in auto(project, model=model, name="second")
+
+
+def test_a_tree_that_was_moved_and_renamed_goes_on(project):
+    run = project.train(trainer={"epochs": 1})
+    (project.folder / "moved").mkdir()
+    run.parent.rename(project.folder / "moved" / "renamed")
+    out = auto(project, name="renamed", trainer={"save_dir": str(project.folder / "moved")})
+    assert f"Going on after epoch 1 in {project.folder}/moved/renamed/{run.name}" in out
+
+
+@pytest.mark.parametrize("name", ["{run}.bak", "backup-{run}", "{run} (copy)", "old/{run}"])
+def test_a_backup_beside_a_run_is_not_the_run(project, name):
+    run = project.train(trainer={"epochs": 1})
+    backup = run.parent / name.format(run=run.name)
+    shutil.copytree(run, backup)
+    auto(project)
+    assert (len(metrics_of(run)), len(metrics_of(backup))) == (2, 1)
+
+
+@pytest.mark.parametrize("key", ["name", "trainer.save_dir"])
+def test_a_resumed_run_stays_in_its_directory(project, key):
+    run = project.train(trainer={"epochs": 1})
+    message = project.refused("-r", run, "--set", f"{key}=elsewhere")
+    assert f"error: {key}: cannot change when a run is resumed: it stays in its directory." in message
+
+
+def test_finished_runs_are_known_without_their_checkpoints(project, monkeypatch):
+    """Also where the last checkpoint was replaced: then the note is not of it."""
+    runs = [project.train() for _ in range(3)]
+    opened = []
+    monkeypatch.setattr(utils.auto, "open_checkpoint", lambda path: opened.append(path) or open_checkpoint(path))
+    assert "3 runs in " in auto(project)
+    assert opened == [runs[-1]]
+    (runs[0] / "checkpoint-epoch1.pth").replace(runs[0] / "last.pth")
+    assert f"Going on after epoch 1 in {runs[0]}" in auto(project)

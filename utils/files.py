@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -75,26 +76,22 @@ def write_named_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: the path is a folder or a socket, or cannot be written to.
     """
-    target = Path(os.path.realpath(path))
-    if not path.exists() or (target.is_file() and not _is_own_output(path)):
+    target, own_output = Path(os.path.realpath(path)), _own_output(path)
+    if own_output is None and (target.is_file() or not path.exists()):
         return write_atomically(target, content)
-    with open(path, "ab", buffering=0) as file:
+    with open(path if own_output is None else os.dup(own_output), "wb", buffering=0) as file:
         left = memoryview(content)
         while left:
             left = left[file.write(left) :]
 
 
-def _is_own_output(path: Path) -> bool:
-    """Whether a path such as /dev/stdout is a file to which this command's output is redirected."""
-    return any(os.path.samestat(path.stat(), os.fstat(descriptor)) for descriptor in (1, 2) if _is_open(descriptor))
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
+def _own_output(path: Path) -> int | None:
+    """The descriptor of this command's own output, where a path such as /dev/stdout leads to it."""
+    for descriptor in (1, 2):
+        with suppress(OSError):  # a command may be started without one
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                return descriptor
+    return None
 
 
 def open_own_file(path: str | Path, flags: int) -> int:
@@ -104,14 +101,11 @@ def open_own_file(path: str | Path, flags: int) -> int:
     Raises:
         OSError: the path is a folder, a pipe or a device, or cannot be opened.
     """
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     if os.path.islink(path):
         os.unlink(path)
-    descriptor = os.open(path, flags, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    elif os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return descriptor
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def temporary_files(folder: Path) -> list[Path]:
