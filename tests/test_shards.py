@@ -234,6 +234,7 @@ def test_a_part_that_unpacks_to_more_than_it_is_is_refused(project, copy):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(1 << 20))
+        archive.writestr("archive/version", "3")
     content = file.read_bytes()
     part[3], part[4] = len(content), len(packed.getvalue())
     file.write_bytes(content + packed.getvalue())

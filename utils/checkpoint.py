@@ -2,6 +2,7 @@
 
 import errno
 import io
+import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,12 @@ import torch
 from utils.errors import UserError
 from utils.files import write_under_names
 from utils.paths import shown_path
+from utils.pickle_scan import HarmfulPickle, check_pickles
 from utils.plain import plain, restored
 from utils.seal import is_intact, write_sealed
 
 FORMAT = 2  # 1 had no seal, and no position within an epoch
 FORMAT_WITH_SHARDS = 3  # whose tensors stand in a folder beside it
-MOST_NODES = 5_000_000  # values in a checkpoint
 _KEYS = ("epoch", "step", "model", "monitor", "batches", "rng", "config")
 
 
@@ -40,15 +41,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: no such file; it is damaged; or it holds more than tensors and plain values.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a FIFO would wait, to read a device might not end
+            raise IsADirectoryError
         is_sealed = _check_bytes(path)
         checkpoint = _load(path)
-        _check_size(checkpoint, path.stat().st_size)
     except FileNotFoundError:
         raise CheckpointError(f"{shown_path(path)}: no such checkpoint.") from None
     except IsADirectoryError:
-        raise CheckpointError(f"{shown_path(path)}: a folder. Name a checkpoint in it.") from None
+        what = "a folder. Name a checkpoint in it" if path.is_dir() else "not a regular file. Name a checkpoint file"
+        raise CheckpointError(f"{shown_path(path)}: {what}.") from None
     except Exception as error:  # whatever a parser may meet in bytes that anybody may have written
-        raise _unusable(path, str(error) if isinstance(error, _Damaged) else type(error).__name__) from error
+        is_told = isinstance(error, (_Damaged, HarmfulPickle))
+        raise _unusable(path, str(error) if is_told else type(error).__name__) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{shown_path(path)}: holds a {type(checkpoint).__name__}, not a checkpoint.")
     if not is_sealed and checkpoint.get("format", 1) in range(2, FORMAT_WITH_SHARDS + 1):
@@ -80,20 +84,10 @@ def _check_bytes(path: Path) -> bool:
                 raise _Damaged("it unpacks to more than it is")
             if intact is None and archive.testzip() is not None:
                 raise _Damaged("a checksum in it does not match")
+    if path.suffix != ".safetensors":  # which has no pickle; torch lets the library of that name read it
+        with open(path, "rb") as file:
+            check_pickles(file)
     return intact is True
-
-
-def _check_size(content: Any, file_size: int) -> None:
-    """Refuse what a small file makes large: one number seen as a huge tensor, lists that hold each other many times."""
-    left, size, nodes = [content], 0, 0
-    while left:
-        item, nodes = left.pop(), nodes + 1
-        if isinstance(item, torch.Tensor):
-            size += item.numel() * item.element_size() if item.layout is torch.strided else 0
-        elif isinstance(item, (dict, list, tuple, set)):
-            left.extend(item.values() if isinstance(item, dict) else item)
-        if nodes > MOST_NODES or size > max(16 * file_size, 1 << 26):
-            raise _Damaged("it unpacks to more than it is")
 
 
 def _load(source: Path | io.BytesIO) -> Any:

@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 from utils.errors import UserError
 from utils.shards import is_shard
 
+MOST_DEPTH = 100  # of the nesting of a state
 _ARRAY = "__ndarray__"
 _ATOMS = {type(None), bool, int, float, complex, str, bytes, bytearray}
 _ATOMS |= {torch.device, torch.dtype, torch.Size, torch.layout}
@@ -35,10 +36,7 @@ def plain(state: Any, key: str = "") -> Any:
     Raises:
         NotPlain: that cannot be done; names the place in the state.
     """
-    try:
-        return _plain(state, key, ())
-    except RecursionError:
-        raise _not_plain(key, "a nesting that is too deep") from None
+    return _plain(state, key, ())
 
 
 def _plain(value: Any, key: str, around: tuple[int, ...]) -> Any:
@@ -49,6 +47,8 @@ def _plain(value: Any, key: str, around: tuple[int, ...]) -> Any:
         return _plain_tensor(value, key)
     if id(value) in around:
         raise _not_plain(key, "itself")
+    if len(around) > MOST_DEPTH:
+        raise _not_plain(key[:80], "a nesting that is too deep")
     if isinstance(value, Enum):
         raise _not_plain(key, f"a {kind.__name__}")
     if "numpy" in sys.modules and isinstance(value, (sys.modules["numpy"].generic, sys.modules["numpy"].ndarray)):

@@ -10,7 +10,6 @@ import math
 import re
 import shutil
 import warnings
-import zipfile
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -26,6 +25,7 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 
 from utils.distributed import explain_lost_rank, is_first, saving_group
 from utils.paths import shown_path
+from utils.pickle_scan import HarmfulPickle, check_pickles
 from utils.shards import Shards, missing_tensors, put_together
 
 _FOLDER = re.compile(r"shards-step\d+(-\d+)?")
@@ -188,13 +188,14 @@ def _contents(entry: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
 
 
 def _check_growth(file: Path, start: int, length: int) -> None:
-    """A part is an archive of its own, and may not unpack to more than it is."""
+    """A part is an archive of its own, and is checked as a checkpoint is."""
     with open(file, "rb") as stream:
         stream.seek(start)
-        content = stream.read(length)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > length:
-            raise DamagedShards(f"{file.name} unpacks to more than it is")
+        content = stream.read(min(length, file.stat().st_size))
+    try:
+        check_pickles(io.BytesIO(content))
+    except HarmfulPickle as error:
+        raise DamagedShards(f"{file.name}: {error}") from error
 
 
 class _Reader(dcp.FileSystemReader):
