@@ -12,12 +12,19 @@ from typing import Any
 from tqdm import tqdm
 
 from utils.distributed import is_first
-from utils.encoding import ESCAPED
+from utils.encoding import ESCAPED, visible
 from utils.errors import RunError, Stopped, UserError, note_run
 from utils.files import open_own_file
 from utils.run_dir import LOG
 
 log = logging.getLogger(__name__)
+
+
+class _Formatter(logging.Formatter):
+    """Escapes what could steer a terminal: messages quote names from files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 class _ScreenHandler(logging.Handler):
@@ -100,7 +107,7 @@ def messages_to_file(run_dir: Path) -> Iterator[None]:
 def _handler(handler: logging.Handler, form: str) -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
-    handler.setFormatter(logging.Formatter(form))
+    handler.setFormatter(_Formatter(form))
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:

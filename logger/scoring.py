@@ -58,8 +58,9 @@ def _print_values(values: dict[str, Any]) -> None:
 
     from logger.tables import matrix_table
     from logger.writers import to_json
+    from utils.encoding import visible
 
     for name, value in values.items():
         if isinstance(value, Tensor) and value.dim() == 2:
-            print(f"\n{name}\n{matrix_table(value)}")
+            print(f"\n{visible(name)}\n{matrix_table(value)}")
     print(to_json({name: value for name, value in values.items() if not isinstance(value, Tensor)}))

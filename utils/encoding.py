@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 ESCAPED = "json_escaped"  # for `errors=`
+_SPACES = "\n\t\u00a0\u3000"  # that Python does not count as printable
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
@@ -18,6 +19,14 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(ESCAPED, _escape)
+
+
+def visible(text: str) -> str:
+    """The text with control characters escaped, but for tabs and line breaks: a name in a file cannot steer a terminal
+    by escape sequences, or reverse the order of what follows."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in _SPACES else json.dumps(char)[1:-1] for char in text)
 
 
 def escape_on_screen() -> None:

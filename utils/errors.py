@@ -73,7 +73,7 @@ def exit_code_of(command: Callable[[], None]) -> int:
     Of several processes, what all come upon is told by the first: the others wait, and are ended with it.
     """
     from utils.distributed import is_first, rank
-    from utils.encoding import escape_on_screen
+    from utils.encoding import escape_on_screen, visible
     from utils.frames import short_traceback
     from utils.launch import check_launch
 
@@ -88,13 +88,13 @@ def exit_code_of(command: Callable[[], None]) -> int:
         command()
     except (UserError, RunError) as error:
         time.sleep(0 if is_first() else _FIRST_SPEAKS_SECONDS)
-        for line in str(error).splitlines():
-            print(f"{who}error: {line}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            print(f"{who}error: {visible(line)}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except ModuleNotFoundError as error:
         if not (missing := _missing_package(error)):
             raise
-        print(f"{who}error: {missing}", file=sys.stderr)
+        print(f"{who}error: {visible(missing)}", file=sys.stderr)
         return 2
     except Stopped as stop:
         return 128 + stop.by
@@ -108,8 +108,8 @@ def exit_code_of(command: Callable[[], None]) -> int:
         time.sleep(0 if is_first() else _FIRST_SPEAKS_SECONDS)
         if (text := short_traceback(error)) is None:
             raise
-        for line in text.splitlines():
-            print(f"{who}error: {line}", file=sys.stderr)
+        for line in text.split("\n"):
+            print(f"{who}error: {visible(line)}", file=sys.stderr)
         return 1 if has_begun(error) else 2
     return 0
 

@@ -14,6 +14,7 @@ from utils.config.places import Place, Places
 from utils.config.plan import Plan, make_plan
 from utils.distributed import from_first, is_restarted, job
 from utils.errors import ConfigError
+from utils.foreign_config import check_size_of_model, harmless, without_download
 from utils.lock import RunLock
 from utils.paths import shown_path, usable_path
 from utils.resume_rules import WHERE_A_RUN_IS, refuse_changes
@@ -93,7 +94,12 @@ def plan_to_score(path: str, assignments: Sequence[str]) -> Iterator[tuple[Plan,
     """The plan of a run or checkpoint, the checkpoint and its file; mistakes found in the block get their places."""
     with Places() as places:
         file, checkpoint = open_checkpoint(path, prefer=BEST)
-        yield make_plan(saved_config(file, checkpoint, assignments, places), places), checkpoint, file
+        plan = make_plan(saved_config(file, checkpoint, assignments, places), places)
+        if not is_run_dir(file.parent):
+            given = [assignment.partition("=")[0] for assignment in assignments]
+            plan = without_download(plan, given)
+            check_size_of_model(plan, checkpoint, shown_path(file), given)
+        yield plan, checkpoint, file
 
 
 def saved_config(
@@ -110,7 +116,7 @@ def saved_config(
         return override(load_saved_config(folder / CONFIG, places), assignments, places)
     places.record("", Place(shown_path(checkpoint_path)))
     check_saved_config(checkpoint["config"], places)
-    config = override(checkpoint["config"], assignments, places)
+    config = override(harmless(checkpoint["config"]), assignments, places)
     given = {assignment.partition("=")[2] for assignment in assignments}
     mistakes = [
         f"{where}: the checkpoint itself names {name!r}, in a module of yours. If you trust it: --set {where}={name}"

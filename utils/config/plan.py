@@ -84,6 +84,8 @@ def _bind_metrics(section: Any, binder: Binder) -> dict[str, Component]:
             binder.mistakes.append(
                 f'metrics.{i}: the name {name!r} is taken. Give it another one: {{"type": ..., "name": "..."}}.'
             )
+        if not name.isprintable():
+            binder.mistakes.append(f"metrics.{i}.name: {name!r} has control characters. Leave them out.")
         metrics[name] = component
     return metrics
 
