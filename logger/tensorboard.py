@@ -5,7 +5,10 @@ import logging
 import re
 import sys
 import threading
+import time
 import types
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -16,9 +19,12 @@ from torch import Tensor, nn
 # TensorBoard's own switch: else it imports TensorFlow where that is installed, for seconds, and uses none of it.
 sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
 
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # noqa: E402
 from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: E402
-from torch.utils.tensorboard import SummaryWriter  # noqa: E402
-from torch.utils.tensorboard.summary import hparams  # noqa: E402
+from tensorboard.summary.writer import event_file_writer  # noqa: E402
+from torch.utils.tensorboard import SummaryWriter, writer  # noqa: E402
+from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, image  # noqa: E402
+from torch.utils.tensorboard.summary import text as text_summary  # noqa: E402
 
 from logger.pictures import matrix_picture  # noqa: E402
 from logger.tables import VALID, is_learned  # noqa: E402
@@ -26,6 +32,20 @@ from logger.writers import Picture, Writer  # noqa: E402
 from utils.shards import own_part  # noqa: E402
 
 log = logging.getLogger(__name__)
+_EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
+
+
+class _ClockAfter:
+    """The time, moved forward so that it is later than all event files in a folder. TensorBoard reads the files in the
+    order of their names, which begin with the time; and the machine's clock may have gone back since."""
+
+    def __init__(self, folder: Path):
+        files = [(file, match) for file in folder.glob("events*") if (match := _EVENT_FILE.match(file.name))]
+        last = max((max(int(match[1]) + 1, file.stat().st_mtime) for file, match in files), default=0)
+        self._ahead_seconds = max(0, last - time.time())
+
+    def time(self) -> float:
+        return time.time() + self._ahead_seconds
 
 
 class TensorBoardWriter(Writer):
@@ -35,12 +55,19 @@ class TensorBoardWriter(Writer):
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], after_epoch: int = 0, after_step: int = 0):
-        self._writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
+        clock = _ClockAfter(folder)
+        for module in (event_file_writer, writer):
+            setattr(module, "time", clock)  # noqa: B010 - they call time.time() for the file's name and for events
+        self._writer = SummaryWriter(str(folder))
+        first_step = after_step + 1 if after_step else 0
+        start = Event(step=first_step, session_log=SessionLog(status=SessionLog.START))
+        for _ in range(2):  # TensorBoard drops nothing at the first start that it reads of
+            self._writer._get_file_writer().add_event(start)
         self._excepthook, threading.excepthook = threading.excepthook, self._without_traceback
         self._config = config
         self._warned_of: set[str] = set()
         self._has_layout = after_epoch > 0
-        self.text("config", json.dumps(config, indent=2, ensure_ascii=False), after_step)
+        self.text("config", json.dumps(config, indent=2, ensure_ascii=False), first_step)
 
     def epoch(self, values: dict[str, float]) -> None:
         if not self._has_layout:
@@ -50,7 +77,7 @@ class TensorBoardWriter(Writer):
                 for name in values
                 if VALID + name in values
             }
-            self._writer.add_custom_scalars({"train and valid": pairs})
+            self._add("the layout of the charts", None, custom_scalars, {"train and valid": pairs})
         scalars = {_tag(name): value for name, value in values.items() if name not in ("epoch", "step")}
         self._scalars(scalars, int(values["step"]))
 
@@ -59,27 +86,46 @@ class TensorBoardWriter(Writer):
 
     def _scalars(self, values: dict[str, float], step: int) -> None:
         """All in one event: five times as fast as a call of `add_scalar` for each."""
-        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        found = (self._made(tag, partial(Summary.Value, tag=tag, simple_value=value)) for tag, value in values.items())
+        summary = Summary(value=[value for value in found if value is not None])
         self._writer._get_file_writer().add_summary(summary, step)
 
     def matrix(self, tag: str, matrix: Tensor, step: int) -> None:
-        self._writer.add_image(tag, matrix_picture(matrix), step)
+        self.picture(tag, partial(matrix_picture, matrix), step)
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
-        self._writer.add_image(tag, picture() if callable(picture) else picture, step)
+        self._add(tag, step, lambda: image(tag, picture() if callable(picture) else picture, dataformats="CHW"))
 
     def text(self, tag: str, text: str, step: int) -> None:
-        self._writer.add_text(tag, indent(text, "    ", lambda line: True), step)  # as code, not markup
+        readable = text.encode(errors="replace").decode()
+        self._add(tag, step, text_summary, tag, indent(readable, "    ", lambda line: True))  # as code, not markup
 
     def histograms(self, modules: dict[str, nn.Module], step: int) -> None:
         for key, module in modules.items():
             for name, parameter in module.named_parameters(prefix=key):
-                values = own_part(parameter.detach())
-                if torch.isfinite(values).all():
-                    self._writer.add_histogram(name, values, step)
-                elif name not in self._warned_of:
-                    self._warned_of.add(name)
-                    log.warning("%s is not finite: no histogram of it.", name)
+                self._add(f"the histogram of {name}", step, self._histogram, name, own_part(parameter.detach()))
+
+    def _histogram(self, name: str, values: Tensor) -> Summary:
+        if values.numel() == 0 or values.is_complex() or not torch.isfinite(values).all():
+            what = "empty" if values.numel() == 0 else "complex" if values.is_complex() else "not finite"
+            raise ValueError(f"the parameter is {what}")
+        values = values.to(torch.promote_types(values.dtype, torch.float32))  # NumPy has no bfloat16
+        return histogram(name, values, self._writer.default_bins)
+
+    def _add(self, what: str, step: int | None, make: Callable[..., Summary], *arguments: Any) -> None:
+        if (summary := self._made(what, make, *arguments)) is not None:
+            self._writer._get_file_writer().add_summary(summary, step)
+
+    def _made(self, what: str, make: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what `make` returns; None, with one warning, if it raises: the other values are still written."""
+        try:
+            return make(*arguments)
+        except Exception as error:
+            if what not in self._warned_of:
+                self._warned_of.add(what)
+                readable = what.encode(errors="backslashreplace").decode()
+                log.warning("TensorBoard: %s is not written: %s: %s", readable, type(error).__name__, error)
+            return None
 
     def flush(self) -> None:
         self._writer.flush()
@@ -88,7 +134,7 @@ class TensorBoardWriter(Writer):
         threading.excepthook = self._excepthook
         if values:  # in this run's own event file: SummaryWriter.add_hparams would open a second run
             final = {f"final/{name}": value for name, value in values.items() if is_learned(name)}
-            for summary in hparams(_flat(self._config), final):
+            for summary in self._made("the table of hyperparameters", hparams, _flat(self._config), final) or ():
                 self._writer._get_file_writer().add_summary(summary)
             self._scalars(final, int(values["step"]))
         self._writer.close()
