@@ -262,7 +262,10 @@ def _check_metrics(trainer: BaseTrainer, before: dict[str, Any]) -> None:
     metrics.reset()
     metrics.load_state_dict(state, trainer.run.devices.main)
     for name, value in scalars_and_matrices(metrics.compute()).items():
-        if not torch.equal(torch.as_tensor(value).nan_to_num(), torch.as_tensor(before[name]).nan_to_num()):
+        now, then = (torch.as_tensor(one) for one in (value, before[name]))
+        if now.is_sparse:  # such as the confusions of many classes
+            now, then = (torch.cat([*one.coalesce().indices(), one.coalesce().values()]) for one in (now, then))
+        if not torch.equal(now.nan_to_num(), then.nan_to_num()):
             raise ConfigError(
                 f"metrics: {name!r} cannot be saved in the middle of an epoch: what it has seen is not in attributes "
                 "that hold tensors, arrays or plain values. Give the class state_dict() and load_state_dict(state)."

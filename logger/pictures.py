@@ -10,10 +10,11 @@ _MOST_NUMBERED = 1024  # cells; more numbers could not be read
 
 def matrix_picture(matrix: Tensor) -> Tensor:
     """A matrix (rows, columns) of counts as a heat map: shades by the share of the row's sum, numbers on top of few."""
+    if matrix.numel() == 0:
+        raise ValueError("the matrix is empty")
     counts = _pooled(matrix)
-    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1e-12)
-    dark = torch.tensor([8.0, 48.0, 107.0])[:, None, None]
-    colours = (255 + shares.nan_to_num() * (dark - 255)).to(torch.uint8)
+    shares = (counts / counts.sum(dim=1, keepdim=True).clamp(min=1e-12)).nan_to_num().clamp(0, 1)
+    colours = torch.stack([(255 + shares * (dark - 255)).to(torch.uint8) for dark in (8, 48, 107)])
     cell = max(1, min(_CELL, _SIDE // max(counts.shape)))
     heat_map = colours.repeat_interleave(cell, dim=1).repeat_interleave(cell, dim=2)
     return _numbered(heat_map, counts, shares) if counts.numel() <= _MOST_NUMBERED and cell == _CELL else heat_map
@@ -21,8 +22,12 @@ def matrix_picture(matrix: Tensor) -> Tensor:
 
 def _pooled(matrix: Tensor) -> Tensor:
     """The sums of square blocks, at most `_SIDE` by `_SIDE`, in float64 on the CPU; a band of rows at a time, since the
-    whole matrix of 10,000 classes is large."""
+    whole matrix of 10,000 classes is large. Of a sparse matrix, only the entries are looked at."""
     size = -(-max(matrix.shape) // _SIDE)
+    if matrix.is_sparse:
+        entries = matrix.cpu().coalesce()
+        sums = torch.zeros([-(-length // size) for length in matrix.shape], dtype=torch.float64)
+        return sums.index_put_(tuple(entries.indices() // size), entries.values().double(), accumulate=True)
     if size <= 1:
         return matrix.double().cpu()
     rest = -matrix.shape[1] % size

@@ -74,7 +74,7 @@ def matrix_table(matrix: Tensor) -> str:
     if max(matrix.shape) > MOST_ROWS:
         return _confusion_table(matrix)
     row_title, column_title = "target", "output"
-    cells = [["." if value == 0 else f"{value:g}" for value in row] for row in matrix.tolist()]
+    cells = [["." if value == 0 else f"{value:g}" for value in row] for row in matrix.to_dense().tolist()]
     columns = len(cells[0]) if cells else 0
     width = max([len(cell) for row in cells for cell in row] + [len(str(columns - 1))])
     label = max(len(row_title), len(str(len(cells) - 1)))
@@ -86,10 +86,21 @@ def matrix_table(matrix: Tensor) -> str:
 def _confusion_table(matrix: Tensor) -> str:
     """The largest entries off the diagonal, a line each. Row by row: a matrix of 10,000 classes is large."""
     found: list[tuple[float, int, int]] = []
-    for target, row in enumerate(matrix.cpu()):
+    for target, row in enumerate(matrix.cpu()) if not matrix.is_sparse else ():
         least = found[-1][0] if len(found) == MOST_ROWS else 0
         outputs = (row > least).nonzero().flatten().tolist()
         found += [(row[output].item(), target, output) for output in outputs if output != target]
         found = sorted(found, key=lambda entry: (-entry[0], *entry[1:]))[:MOST_ROWS]
+    if matrix.is_sparse:
+        found = _largest_entries(matrix.cpu().coalesce())
     lines = [f"{target:6}  {output:6}  {count:g}" for count, target, output in found]
     return "\n".join([f"the {len(found)} most frequent confusions", "target  output  count", *lines])
+
+
+def _largest_entries(matrix: Tensor) -> list[tuple[float, int, int]]:
+    """Those above zero and off the diagonal of a sparse matrix: (count, target, output), the largest first."""
+    (targets, outputs), counts = matrix.indices(), matrix.values()
+    is_confusion = (targets != outputs) & (counts > 0)
+    targets, outputs, counts = targets[is_confusion], outputs[is_confusion], counts[is_confusion]
+    order = counts.argsort(descending=True, stable=True)[:MOST_ROWS]
+    return list(zip(counts[order].tolist(), targets[order].tolist(), outputs[order].tolist(), strict=True))

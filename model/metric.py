@@ -41,7 +41,8 @@ def top_k_accuracy(output: Tensor, target: Tensor, k: int = 3) -> Tensor:
 
 
 class ConfusionMatrix:
-    """Counts (classes, classes) of samples by target (row) and by highest score (column).
+    """Counts (classes, classes) of samples by target (row) and by highest score (column); of more than `MOST_DENSE`
+    classes a sparse tensor, unless a subclass has a `compute` of its own.
 
     `ignore_index`: a target that is not counted, such as -100.
 
@@ -49,13 +50,24 @@ class ConfusionMatrix:
         ValueError: the outputs are not scores (B, classes, ...), or a target is none of the classes.
     """
 
+    MOST_DENSE = 1000
+    MOST_PAIRS, MOST_BATCHES = 1 << 18, 256  # that wait to be counted
+
     def __init__(self, num_classes: int, ignore_index: int | None = None):
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.is_sparse = num_classes > self.MOST_DENSE and type(self).compute is ConfusionMatrix.compute
         self.reset()
 
     def reset(self) -> None:
-        self.counts = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
+        shape = (self.num_classes, self.num_classes)
+        if self.is_sparse:
+            empty = torch.zeros(2, 0, dtype=torch.int64)
+            self.counts = torch.sparse_coo_tensor(empty, empty[0], shape, check_invariants=True)
+        else:
+            self.counts = torch.zeros(shape, dtype=torch.int64)
+        self.pairs: list[Tensor] = []  # target * num_classes + output of samples that are not in `counts` yet
+        self.waiting = 0
 
     def update(self, output: Tensor, target: Tensor) -> None:
         best = _best(output, target, type(self).__name__)
@@ -63,7 +75,15 @@ class ConfusionMatrix:
             raise ValueError(
                 f"num_classes is {self.num_classes}, but there are {output.shape[1]} scores for each sample"
             )
-        pairs = target * self.num_classes + best
+        pairs = target.long() * self.num_classes + best
+        if self.is_sparse:
+            if target.device.type == "cpu":  # elsewhere that would wait for the device; `_count` looks, too
+                self._check(target)
+            self.pairs.append(pairs.flatten())
+            self.waiting += pairs.numel()
+            if self.waiting > self.MOST_PAIRS or len(self.pairs) > self.MOST_BATCHES:
+                self._count()
+            return
         ones = torch.ones_like(pairs)  # bincount would wait for the device
         if self.ignore_index is not None:
             is_counted = target != self.ignore_index
@@ -76,16 +96,33 @@ class ConfusionMatrix:
             raise
 
     def _check(self, target: Tensor) -> None:
-        wrong = target[(target < 0) | (target >= self.num_classes)]
+        wrong = target[((target < 0) | (target >= self.num_classes)) & (target != self.ignore_index)]
         if wrong.numel():
             raise ValueError(f"num_classes is {self.num_classes}, but there is a target {int(wrong[0])}")
 
+    def _count(self) -> None:
+        """Put the pairs that wait into the sparse counts."""
+        pairs, self.pairs, self.waiting = self.pairs, [], 0
+        if pairs:
+            codes, counts = torch.cat(pairs).unique(return_counts=True)
+            rows = codes.div(self.num_classes, rounding_mode="floor")
+            self._check(rows)
+            if self.ignore_index is not None:
+                is_counted = rows != self.ignore_index
+                codes, counts, rows = codes[is_counted], counts[is_counted], rows[is_counted]
+            indices = torch.stack([rows, codes - rows * self.num_classes])
+            new = torch.sparse_coo_tensor(indices, counts, self.counts.shape, is_coalesced=True, check_invariants=True)
+            self.counts = (self.counts.to(new.device).to_sparse() + new).coalesce()
+
     def compute(self) -> Tensor:
+        self._count()
         return self.counts
 
     def merge_state(self, others: Iterable["ConfusionMatrix"]) -> None:
         """Take in what others have counted: those of the other processes of a run."""
+        self._count()
         for other in others:
+            other._count()
             self.counts = self.counts + other.counts.to(self.counts.device)
 
 

@@ -6,8 +6,11 @@ from conftest import run_python
 
 import data_loader.datasets
 from data_loader.datasets import Digits
+from logger.metrics import Metrics
 from logger.pictures import matrix_picture
 from logger.tables import matrix_table
+from model.metric import ConfusionMatrix
+from utils.checkpoint import packed, unpacked
 
 COST = """
 import resource, sys, time
@@ -99,3 +102,92 @@ def test_a_test_of_many_classes(project, write_into):
     run = project.train(**sections, metrics=[metric], trainer={"epochs": 1, "tensorboard": True})
     _, out = project.test("-r", run)
     assert " most frequent confusions\ntarget  output  count\n" in out and len(out.splitlines()) < 40
+
+
+# ---- more than 1,000 classes: a sparse matrix ----
+
+MANY = 1500
+
+
+def batches(count, classes=MANY):
+    """Outputs and targets of few classes, so that pairs are repeated; the first target of each is not labelled."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        best, targets = torch.randint(0, 20, (2, 8), generator=generator) * 37
+        targets[0] = -100
+        yield torch.nn.functional.one_hot(best, classes).float(), targets
+
+
+def dense(**options):
+    """The same metric without sparse counts, as a subclass with its own `compute` has it."""
+    return type("Dense", (ConfusionMatrix,), {"compute": lambda self: self.counts})(**options)
+
+
+def test_the_matrix_of_many_classes_is_sparse_and_its_picture_and_table_are_the_same():
+    sparse, other = ConfusionMatrix(MANY, ignore_index=-100), dense(num_classes=MANY, ignore_index=-100)
+    for batch in batches(300):  # more than wait to be counted
+        sparse.update(*batch)
+        other.update(*batch)
+    matrix, same = sparse.compute(), other.compute()
+    assert matrix.is_sparse and not same.is_sparse and torch.equal(matrix.to_dense(), same)
+    assert torch.equal(matrix_picture(matrix), matrix_picture(same)) and matrix_table(matrix) == matrix_table(same)
+    sparse.reset()
+    assert sparse.compute().values().numel() == 0 and matrix_table(sparse.compute()).startswith("the 0 most")
+
+
+def test_what_a_matrix_of_many_classes_has_seen_survives_a_checkpoint_and_is_summed_over_processes():
+    whole, parts = Metrics({"m": ConfusionMatrix(MANY, -100)}), []
+    for part in range(2):
+        parts.append(Metrics({"m": ConfusionMatrix(MANY, -100)}))
+        for i, batch in enumerate(batches(6)):
+            if i % 2 == part:
+                whole(*batch)
+                parts[part](*batch)
+    resumed = Metrics({"m": ConfusionMatrix(MANY, -100)})
+    states = [unpacked(packed(part.state_dict())) for part in parts]
+    resumed.load_state_dict(unpacked(packed(resumed.joined(states))), torch.device("cpu"))
+    expected, found = whole.compute()["m"], resumed.compute()["m"]
+    assert torch.equal(expected.indices(), found.indices()) and torch.equal(expected.values(), found.values())
+
+
+@pytest.mark.parametrize("wrong", [MANY, -1])
+def test_a_target_that_is_none_of_many_classes_is_named(wrong):
+    ((output, target),) = batches(1)
+    with pytest.raises(ValueError, match=f"num_classes is {MANY}, but there is a target {wrong}"):
+        ConfusionMatrix(MANY, -100).update(output, target.clamp(max=-1).masked_fill(target >= 0, wrong))
+
+
+END_OF_EPOCH = """
+import pathlib, resource, sys, tempfile, torch
+from logger.metrics import Metrics
+from logger.tables import matrix_table
+from logger.tensorboard import TensorBoardWriter
+from model.metric import ConfusionMatrix
+from utils.checkpoint import packed, unpacked
+
+writer = TensorBoardWriter(pathlib.Path(tempfile.mkdtemp()), {})
+writer.matrix("first", torch.eye(3), 0)
+metrics = Metrics({"m": ConfusionMatrix(10_000)})
+outputs, before = torch.zeros(64, 10_000), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for i in range(300):
+    outputs[range(64), torch.randint(0, 10_000, (64,))] = 1.0 + i
+    metrics(outputs, torch.randint(0, 10_000, (64,)))
+metrics.load_state_dict(unpacked(packed(metrics.state_dict())), torch.device("cpu"))
+matrix = metrics.compute()["m"]
+writer.matrix("second", matrix, 1)
+assert matrix.sum() == 300 * 64 and len(matrix_table(matrix).splitlines()) == 32
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_the_end_of_an_epoch_with_10_000_classes_needs_little_memory():
+    done = run_python("-W", "error", "-c", END_OF_EPOCH)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 100
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_a_run_of_many_classes_that_is_stopped_ends_as_if_it_were_not(run_with_stops, stop, project):
+    model = {"type": "LeNet", "args": project.config["model"]["args"] | {"num_classes": 1001}}
+    metric = {"type": "ConfusionMatrix", "args": {"num_classes": 1001}}
+    run_with_stops(stop, model=model, metrics=[metric], in_validation=stop == 5)

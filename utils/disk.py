@@ -4,12 +4,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from utils.batch import tensors
 
 
 def why_not_written(error: OSError, folder: Path, content: Any) -> str:
     """The system's reason, which disk it was, how much was needed there, and how much there is."""
-    size = sum(tensor.nbytes for tensor in tensors(content))
+    size = sum(tensor.nbytes for tensor in tensors(content) if tensor.layout is torch.strided)
     needed = f"more than {readable_size(size)} needed, " if size else ""
     disk = folder.absolute()
     while not disk.is_mount() and disk != disk.parent:
