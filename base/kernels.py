@@ -110,7 +110,7 @@ def in_memory_format(
     `is_last`: None for an automatic choice: on the CPU, if the model has two-dimensional convolutions, a trial succeeds
     in training and in evaluation, and nobody can notice: the output has no spatial dimensions, no code of the model or
     of its `users` (trainer, loss) asks how tensors lie in memory, and the optimizer is one of those above, which take
-    weights as they lie (LBFGS does not).
+    weights as they lie (LBFGS does not). For scoring alone there is no trial: it takes the memory of a second model.
 
     Raises:
         ConfigError: `channels_last` is asked of a model in shards.
@@ -118,9 +118,9 @@ def in_memory_format(
     if is_last and is_sharded(model):
         raise ConfigError("model.channels_last: does not go with parallel fsdp, which stores its parts in order.")
     if is_last is None:
-        may_suit = optimizer in _FUSED and bool(batches) and _may_suit(model)
+        may_suit = optimizer in _FUSED and "train" in batches and _may_suit(model)
         may_suit = may_suit and not _asks_for_memory([*map(type, model.modules()), *users])
-        is_last = may_suit and from_first(lambda: _suits(model, next(iter(batches.values()))))
+        is_last = may_suit and from_first(lambda: _suits(model, batches["train"]))
     return model.to(memory_format=torch.channels_last) if is_last else model
 
 

@@ -98,3 +98,15 @@ def test_channels_last_trains_to_the_same_and_resumes_bitwise(project, run_with_
     for run in project.run_dirs():
         shutil.rmtree(run)
     run_with_stops(3, 7, **is_last)
+
+
+def test_scoring_makes_no_trial_which_would_take_the_memory_of_a_second_model(project, monkeypatch):
+    import base.kernels
+
+    run = project.train(trainer={"epochs": 1})
+    calls = []
+    monkeypatch.setattr(base.kernels, "_suits", lambda *arguments: calls.append(arguments))
+    project.test("-r", run, "--split", "valid")
+    assert not calls
+    project.train(trainer={"epochs": 1})
+    assert len(calls) == 1
