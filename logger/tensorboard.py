@@ -23,7 +23,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # noqa: E402
 from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: E402
 from tensorboard.summary.writer import event_file_writer  # noqa: E402
 from torch.utils.tensorboard import SummaryWriter, writer  # noqa: E402
-from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, image  # noqa: E402
+from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams  # noqa: E402
 from torch.utils.tensorboard.summary import text as text_summary  # noqa: E402
 
 from logger.pictures import matrix_picture  # noqa: E402
@@ -94,7 +94,9 @@ class TensorBoardWriter(Writer):
         self.picture(tag, partial(matrix_picture, matrix), step)
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
-        self._add(tag, step, lambda: image(tag, picture() if callable(picture) else picture, dataformats="CHW"))
+        drawn = self._made(tag, picture) if callable(picture) else picture
+        if drawn is not None:
+            self._writer.add_image(tag, drawn, step)
 
     def text(self, tag: str, text: str, step: int) -> None:
         readable = text.encode(errors="replace").decode()
