@@ -110,7 +110,8 @@ def in_memory_format(
     `is_last`: None for an automatic choice: on the CPU, if the model has two-dimensional convolutions, a trial succeeds
     in training and in evaluation, and nobody can notice: the output has no spatial dimensions, no code of the model or
     of its `users` (trainer, loss) asks how tensors lie in memory, and the optimizer is one of those above, which take
-    weights as they lie (LBFGS does not). For scoring alone there is no trial: it takes the memory of a second model.
+    weights as they lie (LBFGS does not). Scoring makes no trial, which takes the memory of a second model, but follows the
+    checkpoint: see `as_saved`.
 
     Raises:
         ConfigError: `channels_last` is asked of a model in shards.
@@ -122,6 +123,16 @@ def in_memory_format(
         may_suit = may_suit and not _asks_for_memory([*map(type, model.modules()), *users])
         is_last = may_suit and from_first(lambda: _suits(model, batches["train"]))
     return model.to(memory_format=torch.channels_last) if is_last else model
+
+
+def as_saved(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Put a model into the memory format that its saved weights have: what a run has chosen, scoring follows."""
+    kernels = [weight for weight in state.values() if isinstance(weight, Tensor) and weight.dim() == 4]
+    is_last = any(
+        weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous() for weight in kernels
+    )
+    if is_last and _may_suit(model):
+        model.to(memory_format=torch.channels_last)
 
 
 def _may_suit(model: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from base.epoch_so_far import joined
+from base.kernels import as_saved
 from base.parameter_state import give_parameter_state, parameter_state
 from utils import distributed
 from utils.checkpoint import FORMAT, CheckpointError, Stateful, load_into, packed, unpacked
@@ -73,6 +74,8 @@ def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names
         )
         (state,) = ordered
     for name, part in parts.items():
+        if names and isinstance(part, nn.Module):
+            as_saved(part, state.get(name, {}))
         load_into(name, partial(_load_fitted, part), state.get(name, {}), source)
     if names:
         return

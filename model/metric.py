@@ -60,14 +60,10 @@ class ConfusionMatrix:
         self.reset()
 
     def reset(self) -> None:
-        shape = (self.num_classes, self.num_classes)
-        if self.is_sparse:
-            empty = torch.zeros(2, 0, dtype=torch.int64)
-            self.counts = torch.sparse_coo_tensor(empty, empty[0], shape, check_invariants=True)
-        else:
-            self.counts = torch.zeros(shape, dtype=torch.int64)
-        self.pairs: list[Tensor] = []  # target * num_classes + output of samples that are not in `counts` yet
-        self.waiting = 0
+        shape = (0,) if self.is_sparse else (self.num_classes, self.num_classes)
+        self.counts = torch.zeros(shape, dtype=torch.int64)
+        self.codes = torch.zeros(0, dtype=torch.int64)  # sparse: of `counts`, each target * num_classes + output
+        self.waiting: list[Tensor] = []  # sparse: codes of samples that are not in `counts` yet
 
     def update(self, output: Tensor, target: Tensor) -> None:
         best = _best(output, target, type(self).__name__)
@@ -75,55 +71,59 @@ class ConfusionMatrix:
             raise ValueError(
                 f"num_classes is {self.num_classes}, but there are {output.shape[1]} scores for each sample"
             )
-        pairs = target.long() * self.num_classes + best
+        codes = target.long() * self.num_classes + best
         if self.is_sparse:
             if target.device.type == "cpu":  # elsewhere that would wait for the device; `_count` looks, too
                 self._check(target)
-            self.pairs.append(pairs.flatten())
-            self.waiting += pairs.numel()
-            if self.waiting > self.MOST_PAIRS or len(self.pairs) > self.MOST_BATCHES:
+            self.waiting.append(codes.flatten())
+            if len(self.waiting) > self.MOST_BATCHES or sum(map(len, self.waiting)) > self.MOST_PAIRS:
                 self._count()
             return
-        ones = torch.ones_like(pairs)  # bincount would wait for the device
+        ones = torch.ones_like(codes)  # bincount would wait for the device
         if self.ignore_index is not None:
             is_counted = target != self.ignore_index
-            pairs, ones = pairs.where(is_counted, 0), is_counted.to(pairs.dtype)
+            codes, ones = codes.where(is_counted, 0), is_counted.to(codes.dtype)
         self.counts = self.counts.to(target.device)
         try:
-            self.counts.view(-1).scatter_add_(0, pairs.flatten(), ones.flatten())
+            self.counts.view(-1).scatter_add_(0, codes.flatten(), ones.flatten())
         except (RuntimeError, IndexError):  # an index that is out of bounds
             self._check(target)
             raise
+
+    def compute(self) -> Tensor:
+        if not self.is_sparse:
+            return self.counts
+        self._count()
+        indices = torch.stack([self.codes // self.num_classes, self.codes % self.num_classes])
+        shape = (self.num_classes, self.num_classes)
+        return torch.sparse_coo_tensor(indices, self.counts, shape, is_coalesced=True, check_invariants=True)
+
+    def merge_state(self, others: Iterable["ConfusionMatrix"]) -> None:
+        """Take in what others have counted: those of the other processes of a run."""
+        for other in others:
+            if self.is_sparse:
+                other._count()
+                self._count(other.codes, other.counts)
+            else:
+                self.counts = self.counts + other.counts.to(self.counts.device)
+
+    def _count(self, *more: Tensor) -> None:
+        """Add up the samples that wait, and `more`: codes and their counts."""
+        waiting = torch.cat(self.waiting) if self.waiting else self.codes[:0]
+        codes, counts = more or (waiting[:0], waiting[:0])
+        rows = waiting.div(self.num_classes, rounding_mode="floor")
+        self._check(rows)
+        waiting = waiting if self.ignore_index is None else waiting[rows != self.ignore_index]
+        device, self.waiting = waiting.device, []
+        codes = torch.cat([self.codes.to(device), waiting, codes.to(device)])
+        counts = torch.cat([self.counts.to(device), torch.ones_like(waiting), counts.to(device)])
+        self.codes, places = codes.unique(return_inverse=True)
+        self.counts = torch.zeros_like(self.codes).index_add_(0, places, counts)
 
     def _check(self, target: Tensor) -> None:
         wrong = target[((target < 0) | (target >= self.num_classes)) & (target != self.ignore_index)]
         if wrong.numel():
             raise ValueError(f"num_classes is {self.num_classes}, but there is a target {int(wrong[0])}")
-
-    def _count(self) -> None:
-        """Put the pairs that wait into the sparse counts."""
-        pairs, self.pairs, self.waiting = self.pairs, [], 0
-        if pairs:
-            codes, counts = torch.cat(pairs).unique(return_counts=True)
-            rows = codes.div(self.num_classes, rounding_mode="floor")
-            self._check(rows)
-            if self.ignore_index is not None:
-                is_counted = rows != self.ignore_index
-                codes, counts, rows = codes[is_counted], counts[is_counted], rows[is_counted]
-            indices = torch.stack([rows, codes - rows * self.num_classes])
-            new = torch.sparse_coo_tensor(indices, counts, self.counts.shape, is_coalesced=True, check_invariants=True)
-            self.counts = (self.counts.to(new.device).to_sparse() + new).coalesce()
-
-    def compute(self) -> Tensor:
-        self._count()
-        return self.counts
-
-    def merge_state(self, others: Iterable["ConfusionMatrix"]) -> None:
-        """Take in what others have counted: those of the other processes of a run."""
-        self._count()
-        for other in others:
-            other._count()
-            self.counts = self.counts + other.counts.to(self.counts.device)
 
 
 def _best(output: Tensor, target: Tensor, name: str) -> Tensor:

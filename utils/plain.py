@@ -1,7 +1,7 @@
 """States as plain tensors and plain values: all that a checkpoint may hold, in a form that can be read again.
 
 NumPy's numbers become Python's. Its arrays, and numbers of a precision that Python does not have, become tensors under
-a mark, by which `restored` returns them as they were.
+a mark, by which `restored` returns them as they were; sparse tensors become their indices and values.
 """
 
 import sys
@@ -20,6 +20,7 @@ from utils.shards import is_shard
 
 MOST_DEPTH = 100  # of the nesting of a state
 _ARRAY = "__ndarray__"
+_SPARSE = "__sparse__"
 _ATOMS = {type(None), bool, int, float, complex, str, bytes, bytearray}
 _ATOMS |= {torch.device, torch.dtype, torch.Size, torch.layout}
 _TENSORS = {Tensor, nn.Parameter}
@@ -44,6 +45,9 @@ def _plain(value: Any, key: str, around: tuple[int, ...]) -> Any:
     if kind in _ATOMS:
         return value
     if isinstance(value, Tensor):
+        if value.layout is torch.sparse_coo:
+            value = value.detach().coalesce()
+            return {_SPARSE: (value.indices(), value.values(), tuple(value.shape))}
         return _plain_tensor(value, key)
     if id(value) in around:
         raise _not_plain(key, "itself")
@@ -125,6 +129,8 @@ def restored(state: Any, with_arrays: bool = True) -> Any:
                 return state[_ARRAY]
             array = state[_ARRAY].numpy().copy()
             return array if array.ndim else array[()]
+        if len(state) == 1 and isinstance(state.get(_SPARSE), tuple):
+            return torch.sparse_coo_tensor(*state[_SPARSE], is_coalesced=True, check_invariants=True)
         changed = {name: new for name, item in state.items() if (new := restored(item, with_arrays)) is not item}
         if changed:
             state = copy(state)
