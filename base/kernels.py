@@ -110,8 +110,8 @@ def in_memory_format(
     `is_last`: None for an automatic choice: on the CPU, if the model has two-dimensional convolutions, a trial succeeds
     in training and in evaluation, and nobody can notice: the output has no spatial dimensions, no code of the model or
     of its `users` (trainer, loss) asks how tensors lie in memory, and the optimizer is one of those above, which take
-    weights as they lie (LBFGS does not). Scoring makes no trial, which takes the memory of a second model, but follows the
-    checkpoint: see `as_saved`.
+    weights as they lie (LBFGS does not). Scoring makes no trial, which would take the memory of a second model, but
+    follows the checkpoint: see `as_saved`.
 
     Raises:
         ConfigError: `channels_last` is asked of a model in shards.
