@@ -10,12 +10,11 @@ import sys
 
 from utils.distributed import world_size
 from utils.errors import exit_code_of
+from utils.parser import Parser
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("-r", "--resume", metavar="RUN", required=True, help="run directory (its best), or checkpoint")
     parser.add_argument("--split", choices=("test", "valid"), default="test")
     parser.add_argument("-d", "--device", help="cpu, cuda, mps, or GPU numbers such as 0,1; else n_gpu decides")

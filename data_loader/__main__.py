@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 from utils.errors import exit_code_of
+from utils.parser import Parser
 
 SPLITS = ("train", "valid", "test")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data_loader", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="the config of a run, JSON or YAML")

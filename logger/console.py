@@ -12,19 +12,20 @@ from typing import Any
 from tqdm import tqdm
 
 from utils.distributed import is_first
-from utils.encoding import ESCAPED, visible
+from utils.encoding import ESCAPED, discard, visible
 from utils.errors import RunError, Stopped, UserError, note_run
 from utils.files import open_own_file
+from utils.known_secrets import hidden
 from utils.run_dir import LOG
 
 log = logging.getLogger(__name__)
 
 
 class _Formatter(logging.Formatter):
-    """Escapes what could steer a terminal: messages quote names from files."""
+    """Hides secrets and escapes control characters: messages quote texts from files."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+        return visible(hidden(super().format(record)))
 
 
 class _ScreenHandler(logging.Handler):
@@ -41,7 +42,7 @@ class _ScreenHandler(logging.Handler):
             return
         with suppress(OSError, ValueError):  # a closed terminal or pipe ends the messages, not the run
             tqdm.write(self.format(record), file=sys.stdout)
-            sys.stdout.flush()
+        discard(sys.stdout)
 
 
 class _FileHandler(logging.FileHandler):

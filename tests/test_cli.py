@@ -105,9 +105,19 @@ def test_a_screen_that_is_gone_does_not_end_the_run(project):
     """/dev/full refuses every write, as a closed terminal does; the log file goes on."""
     with open("/dev/full", "w") as full:
         command = [sys.executable, "train.py", "-c", str(project.write_config())]
-        subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.DEVNULL, timeout=100)
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "ignored" not in done.stderr, done.stderr
     (run,) = project.run_dirs()
     assert load(run / "last.pth")["epoch"] == 2 and "Finished: epoch 2 of 2" in (run / "train.log").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["--print-config"], ["--list", "loss"]])
+def test_output_that_cannot_be_written_is_one_message(project, arguments):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "train.py", "-c", str(project.write_config()), *arguments]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr == "error: stdout: cannot be written: No space left on device. Some of the output is lost.\n"
 
 
 def test_runs_of_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):

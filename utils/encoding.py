@@ -5,8 +5,10 @@ So no message is lost on a screen of cp1252, cp949 or ASCII, and what is JSON st
 
 import codecs
 import json
+import os
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 ESCAPED = "json_escaped"  # for `errors=`
 _SPACES = "\n\t\u00a0\u3000"  # that Python does not count as printable
@@ -35,3 +37,22 @@ def escape_on_screen() -> None:
         if hasattr(stream, "reconfigure"):  # a notebook's has none, and is UTF-8
             with suppress(OSError, ValueError):  # a file that others write to, too, or one that is closed
                 stream.reconfigure(errors=ESCAPED)
+
+
+def discard(stream: TextIO | None) -> OSError | None:
+    """Write what a stream has in its buffer. If that is refused, drop it, so that neither the next text nor the end of
+    the program fails on it; return the error."""
+    try:
+        if stream is not None and not stream.closed:
+            stream.flush()
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            number = stream.fileno()  # type: ignore[union-attr]
+            kept, null = os.dup(number), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, number)
+            stream.flush()  # type: ignore[union-attr]
+            os.dup2(kept, number)
+            os.close(kept)
+            os.close(null)
+        return error
+    return None

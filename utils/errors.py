@@ -6,10 +6,17 @@ import os
 import signal
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
+from utils.known_secrets import forget, hidden
+
 _FIRST_SPEAKS_SECONDS = 3.0
+_format_warning = warnings.formatwarning
 
 
 class UserError(Exception):
@@ -49,7 +56,7 @@ class Stopped(Exception):
 
 def shown(value: Any) -> str:
     """A value of a config as it is written there, but for the quotes of a text; cut where it is long."""
-    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+    text = hidden(repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -72,46 +79,89 @@ def exit_code_of(command: Callable[[], None]) -> int:
 
     Of several processes, what all come upon is told by the first: the others wait, and are ended with it.
     """
+    from utils.encoding import discard, escape_on_screen
+
+    forget()
+    escape_on_screen()
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _print_traceback
+    warnings.formatwarning = lambda *warning, **options: hidden(_format_warning(*warning, **options))
+    code = _code_of(command)
+    if refused := discard(sys.stdout):  # as `> /dev/full` does; a run whose messages were lost has discarded them
+        code = code or 1
+        _print_refused(refused)
+    discard(sys.stderr)
+    return code
+
+
+def _code_of(command: Callable[[], None]) -> int:
     from utils.distributed import is_first, rank
-    from utils.encoding import escape_on_screen, visible
+    from utils.encoding import discard
     from utils.frames import short_traceback
     from utils.launch import check_launch
 
-    escape_on_screen()
+    who = ""
     try:
         check_launch()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    who = "" if is_first() else f"[rank {rank()}] "
-    try:
+        who = "" if is_first() else f"[rank {rank()}] "
         command()
     except (UserError, RunError) as error:
-        time.sleep(0 if is_first() else _FIRST_SPEAKS_SECONDS)
-        for line in str(error).split("\n"):
-            print(f"{who}error: {visible(line)}", file=sys.stderr)
+        time.sleep(0 if not who else _FIRST_SPEAKS_SECONDS)
+        _print_error(who, str(error))
         return 2 if isinstance(error, UserError) else 1
     except ModuleNotFoundError as error:
         if not (missing := _missing_package(error)):
             raise
-        print(f"{who}error: {visible(missing)}", file=sys.stderr)
+        _print_error(who, missing)
         return 2
     except Stopped as stop:
         return 128 + stop.by
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes there
-        return 1
     except KeyboardInterrupt:
-        print("Stopped at once.", file=sys.stderr)
+        _print_error("", "Stopped at once.", title="")
         return 128 + signal.SIGINT
+    except SystemExit as stop:  # argparse has printed its message
+        if not isinstance(stop.code, int):
+            raise
+        return stop.code
     except Exception as error:
-        time.sleep(0 if is_first() else _FIRST_SPEAKS_SECONDS)
+        if isinstance(error, BrokenPipeError) or _is_of_print(error):
+            discard(sys.stdout)
+            _print_refused(error)  # type: ignore[arg-type]
+            return 1
+        time.sleep(0 if not who else _FIRST_SPEAKS_SECONDS)
         if (text := short_traceback(error)) is None:
             raise
-        for line in text.split("\n"):
-            print(f"{who}error: {visible(line)}", file=sys.stderr)
+        _print_error(who, text)
         return 1 if has_begun(error) else 2
     return 0
+
+
+def _print_error(who: str, text: str, title: str = "error: ") -> None:
+    from utils.encoding import visible
+
+    with suppress(OSError, ValueError):  # the exit code still tells
+        for line in hidden(text).split("\n"):
+            print(f"{who}{title}{visible(line)}", file=sys.stderr)
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    from utils.encoding import visible
+
+    with suppress(OSError, ValueError):
+        sys.stderr.write(visible(hidden("".join(traceback.format_exception(kind, error, trace)))))
+
+
+def _is_of_print(error: Exception) -> bool:
+    """Whether a print to stdout has failed, which is written in C: the innermost line is the one with the print."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return False
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return "print(" in (last.line or "")
+
+
+def _print_refused(error: OSError) -> None:
+    if not isinstance(error, BrokenPipeError):  # `| head` has seen enough
+        _print_error("", f"stdout: cannot be written: {error.strerror or error}. Some of the output is lost.")
 
 
 def note_run(error: BaseException) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.known_secrets import hidden
 from utils.paths import PROJECT_ROOT, shown_path
 
 # Of data_loader/ and trainer/, what calls a person's code.
@@ -30,7 +31,7 @@ def told(error: BaseException, without: Sequence[Path] = (), most: int = 5) -> s
 
 def reason_of(error: BaseException) -> str:
     """The error in one line of a length that can be read."""
-    text = " ".join(str(error).split())
+    text = hidden(" ".join(str(error).split()))
     text = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -3,6 +3,7 @@
 from utils.config.frame import with_defaults
 from utils.config.loading import Config, changed_keys
 from utils.errors import ConfigError
+from utils.secrets import redacted
 
 WHERE_A_RUN_IS = ("name", "trainer.save_dir")  # decides nothing that is computed
 MAY_CHANGE_ON_RESUME = (
@@ -39,7 +40,7 @@ def refused_keys(old: Config, new: Config) -> list[str]:
     may_change = {*WHERE_A_RUN_IS, *MAY_CHANGE_ON_RESUME}
     if (new["lr_scheduler"] or {}).get("type") == "ReduceLROnPlateau":
         may_change -= {"trainer.monitor"}  # it goes on comparing with the best of the old value
-    changed = changed_keys(with_defaults(old), new)
+    changed = changed_keys(with_defaults(redacted(old)), new)
     return [key for key in changed if key not in may_change and not key.startswith("parallel.")]
 
 

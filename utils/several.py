@@ -16,6 +16,7 @@ from utils.config.reading import read_config
 from utils.errors import RunError, Stopped, UserError
 from utils.files import write_atomically
 from utils.frames import short_traceback
+from utils.known_secrets import hidden
 from utils.paths import shown_path
 
 SUMMARY, PREDICTIONS = "summary.json", "predictions.csv"
@@ -82,7 +83,7 @@ def _failure_of(run: Callable[[Namespace], object], args: Namespace, is_first: b
         if is_first and isinstance(error, UserError):
             raise
         is_clear = isinstance(error, (UserError, RunError))
-        text = str(error) if is_clear else short_traceback(error) or f"{type(error).__name__}: {error}"
+        text = hidden(str(error) if is_clear else short_traceback(error) or f"{type(error).__name__}: {error}")
         print(f"error: {text}", file=sys.stderr)
         return text.splitlines()[0]
 

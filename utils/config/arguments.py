@@ -9,13 +9,14 @@ from pathlib import Path
 
 from utils.distributed import world_size
 from utils.errors import shown
+from utils.parser import Parser
 
 _OF_FILES = dict.fromkeys((".json", ".yaml", ".yml"), "-c")  # the option of a file with this ending; of others, -r
 
 
 def parse_arguments(description: str, short_options: Mapping[str, str], argv: Sequence[str] | None = None) -> Namespace:
     """`short_options`: names of options that are short for `--set KEY=VALUE`, with the key of each."""
-    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(description=description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("-c", "--config", metavar="FILE", help="start a run with this config, JSON or YAML")
     parser.add_argument("-r", "--resume", metavar="RUN", help="continue this run or checkpoint; auto: the newest of -c")
     parser.add_argument("-d", "--device", help="cpu, cuda, mps, or GPU numbers such as 0,1; else n_gpu decides")

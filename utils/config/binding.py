@@ -15,6 +15,7 @@ from utils.config.schemas import Schema, converted, fits, misfit, schemas_of_opt
 from utils.config.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
 from utils.errors import ConfigError, UserError, closest, shown
 from utils.frames import MOST_CHARACTERS, is_deliberate, own_line
+from utils.known_secrets import hidden
 from utils.paths import PathError
 from utils.secrets import REDACTED, redacted
 
@@ -61,7 +62,7 @@ class Component:
         except UserError:
             raise
         except _REFUSALS as error:
-            reason = " ".join(str(error).split())[:MOST_CHARACTERS].rstrip(".") or type(error).__name__
+            reason = hidden(" ".join(str(error).split()))[:MOST_CHARACTERS].rstrip(".") or type(error).__name__
             reason = f"KeyError: {reason}" if isinstance(error, KeyError) else reason
             if "empty parameter list" in reason:
                 reason += ": the model has no parameters. Put layers that are in a list into nn.ModuleList(...)"

@@ -10,6 +10,7 @@ from typing import Any
 from utils.config.numerals import float_or_whole, number_in
 from utils.config.places import Place, Places
 from utils.errors import ConfigError, UserError
+from utils.known_secrets import hidden, remember_in_text
 from utils.paths import shown_path
 
 MOST_BYTES = 1_000_000
@@ -43,6 +44,7 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], Places]:
         raise UserError(f"{source}:{line}: cannot be read as a config: {reason}.") from None
     except OSError as error:
         raise UserError(f"{source}: cannot be read as a config: {error}.") from None
+    remember_in_text(text)  # no message about it quotes a secret, even if it cannot be parsed
     if path.suffix.lower() in (".yaml", ".yml"):
         from utils.config.yaml_files import parse_yaml  # a JSON config needs no PyYAML
 
@@ -112,7 +114,7 @@ def _as_json_has_it(word: str) -> str:
         return f"{word} is not a value. Write {literal}"
     if (number := number_in(word)) is not None and math.isfinite(number):
         return f"{word} is not a number. Write {json.dumps(number)}"
-    return f"{word[:40]} is not a value. Write text in double quotes, and numbers such as 10 or 0.5"
+    return f"{hidden(word)[:40]} is not a value. Write text in double quotes, and numbers such as 10 or 0.5"
 
 
 def _tokens(text: str) -> Iterator[tuple[tuple[str | int, ...], int, str | None]]:

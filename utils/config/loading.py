@@ -13,6 +13,7 @@ from utils.config.places import Place, Places
 from utils.encoding import ESCAPED
 from utils.errors import ConfigError, UserError, shown
 from utils.files import write_atomically
+from utils.known_secrets import remember_all
 from utils.paths import PathError, project_path, shown_path, usable_path
 from utils.secrets import is_secret
 
@@ -151,7 +152,9 @@ def _read_environment(config: Config, places: Places) -> None:
             holder = holder[name]
         holder[path[-1]] = value_of(found) if is_whole else found
         written = places.by_key.get(key, places.by_key[""])
-        places.by_key[key] = Place(written.name, found if is_whole else None, any(map(is_secret, names)))
+        is_one = any(is_secret(name) for name in names if name not in ("PWD", "OLDPWD"))  # those are folders
+        remember_all([os.environ[name] for name in names if is_one])
+        places.by_key[key] = Place(written.name, found if is_whole else None, is_one)
     if mistakes:
         raise ConfigError(*map(places.located, mistakes))
 

@@ -8,6 +8,7 @@ from typing import Any
 from utils.config.loading import Config, kept_of, value_of, with_long_sections
 from utils.config.places import Place, Places
 from utils.errors import ConfigError
+from utils.known_secrets import remember, remember_all, remember_in_text
 from utils.secrets import REDACTED, redacted_arguments
 
 MOST_SHOWN = 100  # characters of an assignment in a message
@@ -25,16 +26,18 @@ def override(config: Config, assignments: Sequence[str], places: Places | None =
     """
     config, places = copy.deepcopy(config), Places() if places is None else places
     mistakes: list[str] = []
-    for assignment in sorted(assignments, key=_rank):
+    remember(config)
+    for assignment, shown in sorted(zip(assignments, redacted_arguments(assignments, True), strict=True), key=_rank):
         key, equals, text = assignment.partition("=")
-        (shown,) = redacted_arguments([assignment])
+        remember_in_text(assignment)
         shown = shown if len(shown) <= MOST_SHOWN else f"{shown[: MOST_SHOWN - 3]}..."
         try:
             if not equals or not key:
                 raise ConfigError(f"--set {shown}: not an assignment. Write it as section.key=value.")
             if "${env:" in text:
                 raise ConfigError(f"--set {shown}: is not read here. Let the shell put it in: {key}=$NAME.")
-            is_secret = _value_at(config, key) == REDACTED
+            if is_secret := _value_at(config, key) == REDACTED:
+                remember_all(text)
             _assign(config, key, value_of(text), shown, places)
         except ConfigError as error:
             mistakes += error.mistakes
@@ -42,6 +45,7 @@ def override(config: Config, assignments: Sequence[str], places: Places | None =
         name = f"--set {key}={REDACTED}" if is_secret else f"--set {shown}"
         places.record(key, Place(name, text, is_secret))
         config = with_long_sections(config)
+    remember(config)
     if mistakes:
         raise ConfigError(*mistakes)
     return config
@@ -56,8 +60,8 @@ def _value_at(config: Any, key: str) -> Any:
     return config
 
 
-def _rank(assignment: str) -> tuple[int, bool]:
-    key = assignment.partition("=")[0]
+def _rank(assignment: tuple[str, str]) -> tuple[int, bool]:
+    key = assignment[0].partition("=")[0]
     return key.count("."), not key.endswith(".type")
 
 
