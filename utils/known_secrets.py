@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 
 from utils.secrets import REDACTED, holds_secret, redacted_urls, secret_spans
 
-MOST_ITEMS = 100  # of a list of secrets; a longer one is a vocabulary
+MOST_ITEMS = 100  # of a list of secrets; a longer one holds words, not secrets
 _known: set[str] = set()
 
 
