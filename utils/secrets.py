@@ -17,7 +17,7 @@ _AT_END += r"webhooks?(_url)?)"
 _SECRET = re.compile(rf"({_ANYWHERE})\d*(_|$)|({_AT_END})(_?\d+|_values?)*$")
 # What language models call tokens, passes over data, and what is about a secret.
 _NO_SECRET = re.compile(
-    r"(num|n|max|min|total|mean|per|count|new|extra|added|additional|vocab|input|output|prompt|image|visual|audio|video|"
+    r"(num|n|max|min|total|mean|per|count|new|extra|added|additional|vocab|input|output|prompt|visual|audio|video|"
     r"text|class|cls|dist|mask|pad|padding|unk|unknown|oov|bos|eos|sos|sot|eot|eod|sep|separator|special|start|begin|end|"
     r"stop|blank|prefix|suffix|ignore|ignored|banned|suppress|forced|register|query|memory|latent|learnable|context|"
     r"next|first|last|sub|word|char|byte|batch|sequence|newline|reserved)_?tokens?(_?\d+|_values?)*$|"
