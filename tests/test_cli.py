@@ -155,7 +155,7 @@ def test_the_environment_of_each_start_is_recorded(project):
     assert len(starts) == 2
     assert set(starts[0]) == {
         "time", "argv", "host", "process", "job", "git_commit", "git_dirty", "versions", "platform",
-        "cpu_threads", "gpus",
+        "cpu_threads", "gpus", "end",
     }  # fmt: skip
     assert starts[0]["versions"]["torch"].startswith("2.")
 
