@@ -21,12 +21,11 @@ from data_loader.defaults import fitted
 from data_loader.methods import check_length, collate_of, length_of, slow_path_note
 from data_loader.repeatable import Fetcher, Order
 from data_loader.streams import Reader
-from data_loader.workers import POLL_SECONDS
+from data_loader.workers import POLL_SECONDS, start_worker
 from utils.cpu import available_cores
 from utils.distributed import world_size
 from utils.errors import ConfigError
 from utils.options import LoaderOptions
-from utils.signals import ignore_stop_signals
 
 log = logging.getLogger(__name__)
 _CPU = torch.device("cpu")
@@ -152,7 +151,7 @@ def _for_torch(options: LoaderOptions) -> dict[str, Any]:
         "prefetch_factor": options.prefetch_factor,
         "persistent_workers": options.persistent_workers,
         "timeout": POLL_SECONDS if options.num_workers else 0,
-        "worker_init_fn": ignore_stop_signals,
+        "worker_init_fn": start_worker,
         "multiprocessing_context": options.multiprocessing_context,
         "generator": torch.Generator(),  # else the workers' seeds are drawn from the global one, now and then
     }

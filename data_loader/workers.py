@@ -2,26 +2,34 @@
 
 import atexit
 import multiprocessing
+import os
 import signal
+import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from data_loader.failures import Failure, described
 from data_loader.repeatable import Order
 from utils.distributed import world_size
 from utils.errors import BatchError, ConfigError, Stopped
+from utils.frames import reason_of
 from utils.seed import drop_spare_normal
-from utils.signals import raise_if_asked
+from utils.signals import ignore_stop_signals, raise_if_asked
 
 MOST_DEPTH = 10  # of attributes of attributes
 POLL_SECONDS = 1.0  # between two looks at the signals while a batch does not come
+NO_THREAD = 77  # the exit code of a worker that can start no thread
 _started: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
 
 
@@ -38,18 +46,53 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
     if isinstance(loader.sampler, Order) and not loader.num_workers and not loader.pin_memory:
         batches = map(loader.dataset.__getitem__, loader.sampler)  # torch's loader has nothing to add
         return _explained(batches, set(), where, first, seconds)
+    living = set(multiprocessing.active_children())
     try:
         iterator = _opened(loader, seconds)
-    except Exception as error:
-        if unsent := _unsent(loader):
+    except BaseException as error:
+        _abandon(error, set(multiprocessing.active_children()) - living)
+        if isinstance(error, Exception) and (unsent := _unsent(loader)):
             raise ConfigError(f"dataset: {unsent}") from error
-        if not isinstance(error, (OSError, RuntimeError)):
+        if not isinstance(error, (EOFError, OSError, RuntimeError)):
             raise
-        # no more processes, or open files; or one that lives on hangs
-        raise BatchError(f"{where}: no worker can be started: {described(error)}") from error
+        raise BatchError(f"{where}: {_reason(error, set(getattr(loader._iterator, '_workers', ())))}") from error
     workers = set(getattr(iterator, "_workers", ()))
     _started.update(workers)
     return _explained(iterator, workers, where, first, seconds)
+
+
+def start_worker(number: int) -> None:
+    """What a worker does first. Its threads start here: Python would start those that send batches with the first one,
+    and print a traceback where that fails."""
+    ignore_stop_signals()
+    batches: Any = sys._getframe(1).f_locals.get("data_queue")
+    try:
+        threading.Thread(target=_end_with_run, daemon=True).start()
+        if hasattr(batches, "_start_thread"):
+            batches._start_thread()
+        ForkingPickler.dumps(torch.zeros(1))
+    except (OSError, RuntimeError):
+        os._exit(NO_THREAD)
+
+
+def _end_with_run() -> None:
+    """torch asks, between two batches, whether a worker's parent has changed. One that hangs is not asked; and that of
+    one which a fork server has started does not change."""
+    if run := multiprocessing.parent_process():
+        run.join()
+        os._exit(1)
+
+
+def _abandon(error: BaseException, workers: Iterable[BaseProcess]) -> None:
+    """End the workers of an iterator that could not be made, and what torch would do at its end: it takes for granted
+    that all of them are there."""
+    _kill(workers)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for made in [value for frame in frames for value in frame.f_locals.values()]:
+        if isinstance(made, _MultiProcessingDataLoaderIter) and not getattr(made, "_shutdown", False):
+            made._shutdown = True
+            if getattr(made, "_worker_pids_set", False):
+                signal_handling._remove_worker_pids(id(made))
 
 
 def _unsent(loader: DataLoader[Any]) -> str:
@@ -99,9 +142,15 @@ def _opened(loader: DataLoader[Any], seconds: float) -> Iterator[Any]:
 def _patient_iter(loader: DataLoader[Any], seconds: float) -> Iterator[Any]:
     """`iter(loader)`. Persistent workers answer it once they are through with what they load ahead, and torch, which
     would wait for that as long as for a batch, cannot be asked twice."""
-    living = loader._iterator
+    living: Any = loader._iterator
     if living is None:
-        return iter(loader)
+        iterator = iter(loader)
+        for queue in getattr(iterator, "_index_queues", ()):  # torch starts some of these threads only to end workers
+            if queue._thread is None:
+                queue._start_thread()
+        return iterator
+    if any(worker.exitcode is not None for worker in living._workers):
+        raise RuntimeError("a worker has ended")  # torch would wait for its answer
     usual, living._timeout = living._timeout, seconds
     try:
         return iter(loader)
@@ -154,12 +203,24 @@ def _reason(error: BaseException, workers: set[BaseProcess]) -> str:
         )
     for worker in workers if isinstance(error, (OSError, EOFError, RuntimeError)) else ():
         worker.join(0.2)  # the connection to one that dies breaks just before its end
+    if any(worker.exitcode == NO_THREAD for worker in workers):
+        return _too_many("it can start no thread")
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if not workers and frame.f_globals.get("__name__", "").partition(".")[0] in ("multiprocessing", "threading"):
+        return _too_many(reason_of(error))
     if ends := [f"{worker.pid} {_end_of(worker)}" for worker in workers if worker.exitcode is not None]:
         return (
             f"a worker process has died ({', '.join(ends)}). Often the system kills it for want of memory, or /dev/shm "
             "is full: try a smaller data_loader.batch_size or prefetch_factor, or --set data_loader.num_workers=0."
         )
     return described(error)
+
+
+def _too_many(reason: str) -> str:
+    return (
+        f"a worker cannot be started: {reason}. Is there a limit on processes (ulimit -u, docker --pids-limit) or open "
+        "files (ulimit -n)? Write a smaller data_loader.num_workers, or --set data_loader.num_workers=0."
+    )
 
 
 def _end_of(worker: BaseProcess) -> str:

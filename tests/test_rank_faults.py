@@ -5,9 +5,10 @@ import signal
 import time
 from functools import partial
 from itertools import takewhile
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project, assert_same, load, metrics_of
+from conftest import ROOT, Project, assert_same, load, metrics_of, wait_for
 from ranks import ranks_of, run_dir_with, start_torch_distributed_run, start_torchrun, stop, torchrun
 
 from data_loader.datasets import Digits
@@ -78,6 +79,17 @@ def test_a_signal_to_the_agent_saves_the_run_once(project, config, tmp_path, num
     assert agent.returncode != 0
     step = int(re.search(r"Saved after step (\d+)", said)[1])
     assert load(run / "last.pth")["step"] == step > 0
+
+
+def test_ranks_whose_agent_is_killed_save_and_end(project, config, tmp_path):
+    trainer = {"args": {"seconds": 0.1}, "epochs": 50}
+    agent = start_torchrun("-c", config(trainer=trainer), script=SCRIPT)
+    run = run_dir_with(tmp_path, "New run", agent)
+    ranks = ranks_of(agent)
+    stop(agent, signal.SIGKILL)
+    wait_for(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks), "the end of the ranks", seconds=30)
+    agent.communicate()
+    assert len(ranks) == 2 and "Saved after step" in (run / "train.log").read_text()
 
 
 def test_a_rank_that_raises_ends_the_run_with_its_traceback(project, config):

@@ -47,7 +47,17 @@ def is_alive(number):
         return False
 
 
-@pytest.mark.parametrize(("name", "code", "workers"), [("SIGTERM", 143, 2), ("SIGINT", 130, 2), ("SIGUSR1", 138, 0)])
+@pytest.mark.parametrize(
+    ("name", "code", "workers"),
+    [
+        ("SIGTERM", 143, 2),
+        ("SIGINT", 130, 2),
+        ("SIGUSR1", 138, 0),
+        ("SIGHUP", 129, 2),
+        ("SIGXCPU", 152, 0),
+        ("SIGUSR2", 140, 0),
+    ],
+)
 def test_a_signal_to_the_whole_group_ends_a_run_saved(project, endless, name, code, workers):
     process = endless(workers)
     assert len(children_of(process)) == workers
@@ -71,8 +81,9 @@ def test_workers_that_inherit_no_handlers_survive_a_signal_to_the_group(project,
     assert load(project.run_dirs()[0] / "last.pth")["step"] >= 20
 
 
-def test_workers_end_when_their_run_is_killed(endless):
-    process = endless(2)
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
+def test_workers_end_when_their_run_is_killed(endless, context):
+    process = endless(2, context)
     workers = children_of(process)
     process.kill()
     process.communicate()

@@ -98,11 +98,14 @@ def _code_of(command: Callable[[], None]) -> int:
     from utils.distributed import is_first, rank
     from utils.encoding import discard
     from utils.frames import short_traceback
-    from utils.launch import check_launch
+    from utils.launch import check_launch, end_with_agent
+    from utils.signals import show_stacks_on_quit
 
     who = ""
+    show_stacks_on_quit()
     try:
         check_launch()
+        end_with_agent()
         who = "" if is_first() else f"[rank {rank()}] "
         command()
     except (UserError, RunError) as error:

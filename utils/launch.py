@@ -2,6 +2,9 @@
 that are not there would be waited for."""
 
 import os
+import signal
+import threading
+import time
 
 from utils.errors import UserError
 
@@ -16,6 +19,25 @@ _OTHERS = {
     "prterun": ("PMIX_RANK", "PMIX_SIZE"),
     "jsrun": ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),
 }
+
+
+_AGENT_SECONDS = 1.0  # between two looks at whether torchrun lives
+_END_SECONDS = 30.0  # for a rank that cannot stop, as torchrun leaves one after SIGTERM
+
+
+def end_with_agent() -> None:
+    """Have a process that torchrun has started stop as after SIGTERM when torchrun itself is killed; one that hangs is
+    ended."""
+    if os.environ.get("TORCHELASTIC_RUN_ID"):
+        threading.Thread(target=_follow, args=[os.getppid()], daemon=True).start()
+
+
+def _follow(agent: int) -> None:
+    while os.getppid() == agent:
+        time.sleep(_AGENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_END_SECONDS)
+    os._exit(128 + signal.SIGTERM)
 
 
 def check_launch() -> None:

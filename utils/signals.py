@@ -1,5 +1,6 @@
 """Signals that ask a run to stop: they are heard at once, and followed between two steps."""
 
+import faulthandler
 import logging
 import os
 import shutil
@@ -14,13 +15,16 @@ from utils.errors import Stopped
 
 log = logging.getLogger(__name__)
 
-# SIGUSR1 is what SLURM sends ahead of the time limit (`sbatch --signal=USR1@300`). Windows has only the first two.
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+# SIGHUP: the terminal is closed. SIGXCPU: the CPU time is over. SIGUSR2, SIGUSR1: a cluster's warning before it kills.
+# The last of those that reach several processes wins. Windows has only the first two.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR2", "SIGUSR1")
+STOPPING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 class StopSignals:
     """`with StopSignals():` the handlers only take note; `raise_if_asked` follows. A second Ctrl-C does not wait: it
-    raises KeyboardInterrupt wherever the run is. Outside the block no signal is heard."""
+    raises KeyboardInterrupt wherever the run is. Outside the block no signal is heard. A signal that was ignored before
+    stays ignored: `nohup` ignores SIGHUP, a script that starts a job in the background SIGINT."""
 
     asked: signal.Signals | None = None  # signals belong to the process
 
@@ -31,7 +35,8 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         StopSignals.asked = None
         if threading.current_thread() is threading.main_thread():  # no other one may set handlers
-            self._before = {number: signal.signal(number, self._take_note) for number in STOPPING}
+            heard = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._take_note) for number in heard}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -59,16 +64,25 @@ def raise_if_asked() -> None:
         raise Stopped(StopSignals.asked)
 
 
-def ignore_stop_signals(worker: int = 0) -> None:
+def show_stacks_on_quit() -> None:
+    """Have SIGQUIT (Ctrl-\\) print where each thread is, before it ends the process as ever."""
+    with suppress(
+        AttributeError, ValueError, RuntimeError, OSError
+    ):  # Windows has no such signal; or there is no stderr
+        if signal.getsignal(signal.SIGQUIT) == signal.SIG_DFL:
+            faulthandler.register(signal.SIGQUIT, chain=True)
+
+
+def ignore_stop_signals() -> None:
     """For a loader's worker, which a signal to the whole process group reaches, too: the run still needs it."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 
 def requeue_in_slurm(by: signal.Signals) -> None:
-    """After SIGUSR1, where this is one of SLURM's jobs, ask it to start the job again."""
+    """After SIGUSR1 or SIGUSR2, where this is one of SLURM's jobs, ask it to start the job again."""
     job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
-    if by.name != "SIGUSR1" or job is None or scontrol is None:
+    if by.name not in ("SIGUSR1", "SIGUSR2") or job is None or scontrol is None:
         return
     done = subprocess.run([scontrol, "requeue", job], capture_output=True, encoding="utf-8", errors="replace")  # noqa: S603
     if done.returncode == 0:
