@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 import weakref
 from collections.abc import Iterable, Iterator
+from itertools import count
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -30,6 +31,7 @@ from utils.signals import ignore_stop_signals, raise_if_asked
 MOST_DEPTH = 10  # of attributes of attributes
 POLL_SECONDS = 1.0  # between two looks at the signals while a batch does not come
 NO_THREAD = 77  # the exit code of a worker that can start no thread
+TASKS_PER_WORKER = 5  # itself, its three threads (two that send batches, one that watches the run), and one of the run
 _started: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
 
 
@@ -48,39 +50,69 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
         return _explained(batches, set(), where, first, seconds)
     living = set(multiprocessing.active_children())
     try:
+        _check_room(loader)
         iterator = _opened(loader, seconds)
     except BaseException as error:
-        _abandon(error, set(multiprocessing.active_children()) - living)
+        workers = set(getattr(loader._iterator, "_workers", ()))
+        reason = _reason(error, workers)
+        _abandon(error, workers | set(multiprocessing.active_children()) - living)
         if isinstance(error, Exception) and (unsent := _unsent(loader)):
             raise ConfigError(f"dataset: {unsent}") from error
         if not isinstance(error, (EOFError, OSError, RuntimeError)):
             raise
-        raise BatchError(f"{where}: {_reason(error, set(getattr(loader._iterator, '_workers', ())))}") from error
+        raise BatchError(f"{where}: {reason}") from error
     workers = set(getattr(iterator, "_workers", ()))
     _started.update(workers)
     return _explained(iterator, workers, where, first, seconds)
 
 
 def start_worker(number: int) -> None:
-    """What a worker does first. Its threads start here: Python would start those that send batches with the first one,
-    and print a traceback where that fails."""
+    """Runs first in each worker. Starts its threads, so that a limit is met here: torch's start with the first batch,
+    and lose it where they cannot."""
     ignore_stop_signals()
-    batches: Any = sys._getframe(1).f_locals.get("data_queue")
     try:
         threading.Thread(target=_end_with_run, daemon=True).start()
-        if hasattr(batches, "_start_thread"):
-            batches._start_thread()
+        _start_thread_of(sys._getframe(1).f_locals.get("data_queue"))
         ForkingPickler.dumps(torch.zeros(1))
-    except (OSError, RuntimeError):
+    except RuntimeError:
         os._exit(NO_THREAD)
 
 
+def _start_thread_of(queue: Any) -> None:
+    if getattr(queue, "_thread", queue) is None:
+        queue._start_thread()
+
+
 def _end_with_run() -> None:
-    """torch asks, between two batches, whether a worker's parent has changed. One that hangs is not asked; and that of
-    one which a fork server has started does not change."""
+    """End this worker when its run has been killed. torch does so between two batches only, and not for workers of a
+    fork server, whose parent lives as long as they do."""
     if run := multiprocessing.parent_process():
         run.join()
         os._exit(1)
+
+
+def _check_room(loader: DataLoader[Any]) -> None:
+    """Try whether all processes and threads that the workers need can be started, by starting as many threads: a limit
+    on processes counts both. Workers of which only some start, or without their threads, would hang or print
+    tracebacks."""
+    method = (loader.multiprocessing_context or multiprocessing).get_start_method()
+    if not loader.num_workers or loader._iterator is not None:
+        return
+    if method == "forkserver":
+        forkserver.ensure_running()
+    of_all = loader.pin_memory + 2 * (method != "fork")  # one thread sends the data set, one process watches semaphores
+    is_over, threads = threading.Event(), []
+    try:
+        for _ in range(TASKS_PER_WORKER * loader.num_workers + of_all):
+            threads.append(threading.Thread(target=is_over.wait, daemon=True))
+            threads[-1].start()
+    except RuntimeError:
+        threads.pop()
+        raise
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
 
 
 def _abandon(error: BaseException, workers: Iterable[BaseProcess]) -> None:
@@ -123,7 +155,8 @@ def _why_not_sent(value: Any) -> str:
     try:
         ForkingPickler.dumps(value)
     except Exception as error:
-        return " ".join(str(error).split()).rstrip(".")
+        is_limit = isinstance(error, OSError) or "start new thread" in str(error)  # of this process, not of the value
+        return "" if is_limit else " ".join(str(error).split()).rstrip(".")
     return ""
 
 
@@ -145,17 +178,23 @@ def _patient_iter(loader: DataLoader[Any], seconds: float) -> Iterator[Any]:
     living: Any = loader._iterator
     if living is None:
         iterator = iter(loader)
-        for queue in getattr(iterator, "_index_queues", ()):  # torch starts some of these threads only to end workers
-            if queue._thread is None:
-                queue._start_thread()
+        for queue in getattr(iterator, "_index_queues", ()):
+            _start_thread_of(queue)
         return iterator
-    if any(worker.exitcode is not None for worker in living._workers):
-        raise RuntimeError("a worker has ended")  # torch would wait for its answer
-    usual, living._timeout = living._timeout, seconds
+    try_once = living._try_get_data
+
+    def try_often(timeout: float) -> tuple[bool, Any]:
+        for polls in count(1):
+            if (found := try_once(timeout))[0]:
+                break
+            _go_on_waiting(polls, seconds)
+        return found
+
+    living._try_get_data = try_often
     try:
         return iter(loader)
     finally:
-        living._timeout = usual
+        del living._try_get_data
 
 
 def _explained(
@@ -182,17 +221,22 @@ def _explained(
 
 def _next(iterator: Iterator[Any], seconds: float) -> Any:
     """The next batch; every now and then, while it does not come, a look at the signals."""
-    start = time.monotonic()
-    while True:
+    for polls in count(1):
         try:
             return next(iterator)
         except RuntimeError as error:
             if not str(error).startswith("DataLoader timed out"):
                 raise
-            if world_size() == 1:  # several stop together
-                raise_if_asked()
-            if seconds and time.monotonic() - start >= seconds:
-                raise TimeoutError(f"no batch within {seconds:g} seconds") from error
+            _go_on_waiting(polls, seconds)
+
+
+def _go_on_waiting(polls: int, seconds: float) -> None:
+    """Raise Stopped after a signal, and TimeoutError when the polls have taken so many seconds. A clock would count the
+    time, too, for which the run was suspended."""
+    if world_size() == 1:  # several stop together
+        raise_if_asked()
+    if 0 < seconds <= polls * POLL_SECONDS:
+        raise TimeoutError(f"no batch within {seconds:g} seconds")
 
 
 def _reason(error: BaseException, workers: set[BaseProcess]) -> str:
@@ -203,11 +247,12 @@ def _reason(error: BaseException, workers: set[BaseProcess]) -> str:
         )
     for worker in workers if isinstance(error, (OSError, EOFError, RuntimeError)) else ():
         worker.join(0.2)  # the connection to one that dies breaks just before its end
-    if any(worker.exitcode == NO_THREAD for worker in workers):
-        return _too_many("it can start no thread")
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    if not workers and frame.f_globals.get("__name__", "").partition(".")[0] in ("multiprocessing", "threading"):
-        return _too_many(reason_of(error))
+    if reason := _why_not_started(error, workers):
+        return (
+            f"a worker cannot be started: {reason}. Each needs {TASKS_PER_WORKER} processes and threads. Is there a "
+            "limit on them (ulimit -u, docker --pids-limit), or on open files (ulimit -n)? Write a smaller "
+            "data_loader.num_workers, or --set data_loader.num_workers=0."
+        )
     if ends := [f"{worker.pid} {_end_of(worker)}" for worker in workers if worker.exitcode is not None]:
         return (
             f"a worker process has died ({', '.join(ends)}). Often the system kills it for want of memory, or /dev/shm "
@@ -216,11 +261,12 @@ def _reason(error: BaseException, workers: set[BaseProcess]) -> str:
     return described(error)
 
 
-def _too_many(reason: str) -> str:
-    return (
-        f"a worker cannot be started: {reason}. Is there a limit on processes (ulimit -u, docker --pids-limit) or open "
-        "files (ulimit -n)? Write a smaller data_loader.num_workers, or --set data_loader.num_workers=0."
-    )
+def _why_not_started(error: BaseException, workers: set[BaseProcess]) -> str:
+    if any(worker.exitcode == NO_THREAD for worker in workers):
+        return "it can start no thread"
+    names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    is_of_start = any(name.partition(".")[0] in ("multiprocessing", "threading") for name in names)
+    return reason_of(error) if is_of_start and not workers else ""
 
 
 def _end_of(worker: BaseProcess) -> str:

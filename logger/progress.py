@@ -13,6 +13,7 @@ from utils.distributed import is_first
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30.0
+tqdm.monitor_interval = 0  # no thread for it, of which tqdm warns where none can be started
 
 
 class Progress:

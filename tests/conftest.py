@@ -26,6 +26,7 @@ from utils.config.plan import make_plan  # noqa: E402
 from utils.device import Devices  # noqa: E402
 from utils.errors import UserError, exit_code_of  # noqa: E402
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits that it is ignored
 TIMING = ("seconds", "items_per_second", "data_wait_share")
 
 

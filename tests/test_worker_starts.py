@@ -1,7 +1,10 @@
 """Workers started by spawn or forkserver are sent the data set: what cannot be sent is one message."""
 
+import json
+import os
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from conftest import run_python
@@ -83,3 +86,60 @@ def test_more_workers_than_cores_are_one_line_before_the_run(project):
         f"data_loader.num_workers: 64 are more than the {cores} cores of this process, and may be slower. Try {cores}."
     )
     assert first == told and "64" not in rest[0] and rest[0].startswith("New run in ")
+
+
+PASSES = "data_loader.persistent_workers=false"
+SPAWN, FORKSERVER = "data_loader.multiprocessing_context=spawn", "data_loader.multiprocessing_context=forkserver"
+
+
+def results_of_limits(project, *cases):
+    """What a run of two workers says under each limit; none may hang, print a traceback, or leave a process behind."""
+    config = project.write_config(data_loader={"batch_size": 256, "num_workers": 2})
+    done = run_python("tests/limited_train.py", config, *cases, timeout=300)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == len(cases)
+    for case, result in zip(cases, results, strict=True):
+        said = f"{case}: {result}"
+        assert result["left"] == 0 and "Traceback" not in said and "Exception ignored" not in said, said
+        if result["code"] != 0:
+            errors = [line for line in result["said"].splitlines() if "error: " in line]
+            assert len(errors) == 1 and "a worker cannot be started: " in errors[0], said
+            assert "--set data_loader.num_workers=0." in errors[0], said
+            is_begun = "New run in " in result["said"]
+            assert result["code"] == (1 if is_begun else 2) and ("Saved after step" in said) == is_begun, said
+    return [result["code"] for result in results]
+
+
+def test_workers_that_cannot_be_started_are_one_message(project):
+    cases = ["forks=0", "forks=1", "forks=3", "threads=9", "threads=11", "threads=22", f"forks=2 {SPAWN}"]
+    assert set(results_of_limits(project, *cases)) == {2}
+
+
+def test_workers_that_cannot_be_started_in_a_later_pass_end_the_run_saved(project):
+    cases = [f"{case} {PASSES}" for case in ("forks=7", "threads=50", "threads=71")]
+    assert set(results_of_limits(project, *cases)) == {1}
+
+
+@pytest.fixture
+def cgroup(monkeypatch):
+    """An own one, which takes the limit that `docker --pids-limit` sets."""
+    folder = Path("/sys/fs/cgroup/pids" if Path("/sys/fs/cgroup/pids").exists() else "/sys/fs/cgroup")
+    made = folder / f"test_{os.getpid()}"
+    try:
+        made.mkdir()
+    except OSError:
+        pytest.skip("this user may make no cgroup")
+    monkeypatch.setenv("CGROUP", str(made))
+    try:
+        if not (made / "pids.max").exists():
+            pytest.skip("cgroups have no limit on processes here")
+        yield
+    finally:
+        made.rmdir()
+
+
+@pytest.mark.parametrize(("context", "sizes"), [(PASSES, (2, 8, 30)), (SPAWN, (2, 8)), (FORKSERVER, (3, 8))])
+def test_workers_under_a_limit_as_of_docker(project, cgroup, context, sizes):
+    codes = results_of_limits(project, *[f"pids={size} {context}" for size in sizes])
+    assert codes == [2, 2, 0][: len(sizes)]

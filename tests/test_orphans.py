@@ -1,0 +1,66 @@
+"""A run that is killed, or suspended, and its workers."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import wait_for
+
+from data_loader.datasets import Digits
+from data_loader.loaders import make_batches
+from utils.options import LoaderOptions
+
+fork = multiprocessing.get_context("fork")
+
+
+class Hanging(Digits):
+    """Its samples never come; `folder`: gets a file named by each worker's number."""
+
+    folder = None
+
+    def __getitems__(self, indices):
+        (self.folder / str(os.getpid())).touch()
+        time.sleep(3600)
+
+
+class Suspending(Digits):
+    """Suspends the run that waits for a batch, for longer than the run would wait."""
+
+    def __getitems__(self, indices):
+        if 8 in indices:
+            os.kill(os.getppid(), signal.SIGSTOP)
+            time.sleep(4)
+            os.kill(os.getppid(), signal.SIGCONT)
+            time.sleep(0.5)
+        return super().__getitems__(indices)
+
+
+def load_all(kind, **options):
+    options = LoaderOptions(batch_size=4, shuffle=False, **options)
+    list(make_batches(kind("train"), "train", 0, options).epoch(6))
+
+
+def started(*arguments, **options):
+    process = fork.Process(target=load_all, args=arguments, kwargs=options)
+    process.start()
+    return process
+
+
+@pytest.mark.faults
+def test_workers_that_hang_end_when_their_run_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(Hanging, "folder", tmp_path)
+    run = started(Hanging, num_workers=2)
+    workers = wait_for(lambda: (found := list(tmp_path.iterdir())) and len(found) == 2 and found, "two workers")
+    run.kill()
+    run.join()
+    wait_for(lambda: not any(Path("/proc", worker.name, "fd").exists() for worker in workers), "their end", seconds=30)
+
+
+@pytest.mark.faults
+def test_a_run_that_is_suspended_does_not_take_its_worker_for_one_that_hangs():
+    run = started(Suspending, num_workers=1, timeout=2)
+    run.join(60)
+    assert run.exitcode == 0
