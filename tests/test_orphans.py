@@ -17,12 +17,10 @@ fork = multiprocessing.get_context("fork")
 
 
 class Hanging(Digits):
-    """Its samples never come; `folder`: gets a file named by each worker's number."""
-
-    folder = None
+    """Its samples never come. Each worker makes a file, named by its number."""
 
     def __getitems__(self, indices):
-        (self.folder / str(os.getpid())).touch()
+        Path(os.environ["WORKERS"], str(os.getpid())).touch()
         time.sleep(3600)
 
 
@@ -50,9 +48,10 @@ def started(*arguments, **options):
 
 
 @pytest.mark.faults
-def test_workers_that_hang_end_when_their_run_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(Hanging, "folder", tmp_path)
-    run = started(Hanging, num_workers=2)
+@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
+def test_workers_that_hang_end_when_their_run_is_killed(tmp_path, monkeypatch, context):
+    monkeypatch.setenv("WORKERS", str(tmp_path))
+    run = started(Hanging, num_workers=2, multiprocessing_context=context)
     workers = wait_for(lambda: (found := list(tmp_path.iterdir())) and len(found) == 2 and found, "two workers")
     run.kill()
     run.join()

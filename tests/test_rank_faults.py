@@ -82,9 +82,10 @@ def test_a_signal_to_the_agent_saves_the_run_once(project, config, tmp_path, num
 
 
 def test_ranks_whose_agent_is_killed_save_and_end(project, config, tmp_path):
-    trainer = {"args": {"seconds": 0.1}, "epochs": 50}
+    trainer = {"args": {"seconds": 0.1}, "epochs": 50, "save_steps": 2}
     agent = start_torchrun("-c", config(trainer=trainer), script=SCRIPT)
     run = run_dir_with(tmp_path, "New run", agent)
+    wait_for(lambda: (run / "checkpoint-step2.pth").exists(), "a step")
     ranks = ranks_of(agent)
     stop(agent, signal.SIGKILL)
     wait_for(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks), "the end of the ranks", seconds=30)

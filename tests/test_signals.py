@@ -80,9 +80,8 @@ def test_workers_that_inherit_no_handlers_survive_a_signal_to_the_group(project,
     assert load(project.run_dirs()[0] / "last.pth")["step"] >= 20
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
-def test_workers_end_when_their_run_is_killed(endless, context):
-    process = endless(2, context)
+def test_workers_end_when_their_run_is_killed(endless):
+    process = endless(2)
     workers = children_of(process)
     process.kill()
     process.communicate()
