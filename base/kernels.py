@@ -55,6 +55,7 @@ def with_safe_kernels(optimizer: optim.Optimizer | None) -> optim.Optimizer | No
         return None
     _agree_on_kernels(optimizer)
     optimizer.register_load_state_dict_post_hook(_agree_on_kernels)
+    optimizer.register_load_state_dict_post_hook(_check_loaded_states)
     optimizer.register_step_pre_hook(_prepare_fused_step)
     return optimizer
 
@@ -69,6 +70,28 @@ def _agree_on_kernels(optimizer: optim.Optimizer) -> None:
             group["fused"] = False
     if hasattr(optimizer, "_step_supports_amp_scaling"):
         optimizer._step_supports_amp_scaling = is_fused
+
+
+def _check_loaded_states(optimizer: optim.Optimizer) -> None:
+    """Refuse states that a fused kernel would read or write beyond their end: it does not look at shapes and strides.
+
+    Raises:
+        ValueError: a state does not have the shape of its parameter.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"] if group.get("fused") else ():
+            state = optimizer.state.get(weight, {})
+            for name, value in state.items():
+                is_count = name == "step"
+                if value is None:
+                    continue
+                if not isinstance(value, Tensor) or value.shape != (() if is_count else weight.shape):
+                    found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                    raise ValueError(f"{name} of a parameter of shape {tuple(weight.shape)} is {found}")
+                if is_count:
+                    state[name] = value.float()
+                elif value.stride() != weight.stride() and not _lie_alike(value, weight):
+                    state[name] = torch.empty_like(weight).copy_(value)
 
 
 def _prepare_fused_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> None:

@@ -84,3 +84,34 @@ def test_a_metrics_state_reaches_nothing_but_what_the_metric_has(project, crafte
     path = crafted(change, metrics=[{"type": "ConfusionMatrix", "args": {"num_classes": 10}}])
     project.resume(path)
     assert dict(vars(ConfusionMatrix)) == before
+
+
+def with_state(name, value):
+    def change(checkpoint):
+        checkpoint["optimizer"]["state"][3][name] = value
+
+    return change
+
+
+def of_another_parameter(checkpoint):
+    checkpoint["optimizer"]["param_groups"][0]["params"][-1] = True  # which is 1
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (with_state("exp_avg", torch.zeros(3)), "exp_avg of a parameter of shape (8,) is (3,)"),
+        (with_state("exp_avg_sq", 1.0), "exp_avg_sq of a parameter of shape (8,) is float"),
+        (with_state("step", torch.zeros(2)), "step of a parameter of shape (8,) is (2,)"),
+        (of_another_parameter, "exp_avg of a parameter of shape (10,) is (4,)"),
+    ],
+)
+def test_a_state_that_a_fused_kernel_would_leave_is_refused(project, crafted, change, what):
+    assert what in project.refused("-r", crafted(change))
+
+
+def test_a_state_of_one_number_that_is_seen_as_many_is_copied(project, crafted):
+    """The kernel writes one number after another, whatever the strides say."""
+    path = crafted(with_state("exp_avg", torch.zeros(1).expand(8)))
+    project.resume(path)
+    assert load(path.parent / "last.pth")["optimizer"]["state"][3]["exp_avg"].stride() == (1,)
