@@ -7,6 +7,7 @@ from typing import Any
 from logger.means import RunningMeans
 from logger.metrics import Metrics
 from utils.distributed import is_first
+from utils.plain import named_numbers
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,11 @@ def epoch_so_far(state: dict[str, Any]) -> EpochSoFar:
     """The epoch that `EpochSoFar.state_dict` told of."""
     means = RunningMeans()
     means.load_state_dict(state["means"])
-    return EpochSoFar(state["learning_rates"], state["steps"], means, state["trained"], state["metrics"])
+    steps, trained, metrics = state["steps"], state["trained"], state["metrics"]
+    if type(steps) is not int or not (metrics is None or isinstance(metrics, dict)):
+        raise TypeError("it has something other than a number of steps and states of metrics")
+    rates = named_numbers(state["learning_rates"])
+    return EpochSoFar(rates, steps, means, None if trained is None else named_numbers(trained), metrics)
 
 
 def joined(states: list[dict[str, Any]], metrics: Metrics) -> dict[str, Any]:

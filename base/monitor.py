@@ -6,6 +6,7 @@ from typing import Any
 
 from logger.tables import value_table
 from utils.options import parse_monitor
+from utils.plain import named_numbers
 
 log = logging.getLogger(__name__)
 OFF = "off"
@@ -98,5 +99,5 @@ class Monitor:
             )  # fmt: skip
             self.forget()
             return
-        self.best_values = state["best_values"]
-        self.epochs_without_improvement = state["epochs_without_improvement"]
+        self.best_values = named_numbers(state["best_values"])
+        self.epochs_without_improvement = int(state["epochs_without_improvement"])

@@ -98,9 +98,11 @@ class RunningMeans:
         """Go on adding to what was saved."""
         self._sums, self._counts = {}, {}
         for names, totals in ((tuple(names), totals) for names, totals in state["totals"]):
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError("the name of a mean is not a text")
             if totals.dim() == 1:  # of format 2: the sums, and one count for all of them
                 totals = torch.stack([totals[:-1], totals[-1].expand(len(names))])
-            sums, counts = totals.clone()
+            sums, counts = totals.clone().view(2, len(names))
             self._sums[names] = self._sums.get(names, 0) + sums
             self._counts[names] = self._counts.get(names, 0) + counts
 

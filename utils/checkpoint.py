@@ -137,7 +137,7 @@ def load_into(name: str, load: Callable[[Any], Any], state: Any, source: str) ->
     """Give a part its state, by its `load_state_dict`; what does not fit is one message, with what each side has."""
     try:
         load(state)
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{source}: its {name!r} does not fit this config's: {reason}") from error
 

@@ -118,6 +118,21 @@ def is_plain(value: Any) -> bool:
     return True
 
 
+def named_numbers(value: Any) -> dict[str, Any]:
+    """The values of an epoch as a checkpoint has them: numbers by name, and matrices.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    is_right = isinstance(value, dict) and all(
+        isinstance(name, str) and (isinstance(item, (int, float)) or (isinstance(item, Tensor) and item.dim() == 2))
+        for name, item in value.items()
+    )
+    if not is_right:
+        raise TypeError("it has something other than numbers by name")
+    return value
+
+
 def restored(state: Any, with_arrays: bool = True) -> Any:
     """The state that was made plain, with its NumPy arrays as they were; the same object where it had none.
 
