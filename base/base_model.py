@@ -1,11 +1,14 @@
 """Optional base of a model, and the summary of any module."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from torch import Tensor, nn
 
 from utils.disk import readable_size
 from utils.shards import class_name
+
+MOST_ROWS = 100  # of a summary
 
 
 class BaseModel(nn.Module):
@@ -18,8 +21,10 @@ class BaseModel(nn.Module):
 def summary(model: nn.Module) -> str:
     """A table of a module's children: parameters, trainable ones, buffers, and bytes in a checkpoint."""
     rows = [("module", "type", "parameters", "trainable", "buffers", "saved")]
-    for name, module in _children(model):
+    for name, module in islice(_children(model), MOST_ROWS):
         rows.append((name, class_name(module), *_numbers(module, recurse=name != "(own)")))
+    if (count := sum(1 for _ in _children(model))) > MOST_ROWS:
+        rows.append((f"({count - MOST_ROWS:,} more)", "", "", "", "", ""))
     rows.append(("total", class_name(model), *_numbers(model)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import chain
 from typing import Any
 
@@ -93,8 +93,8 @@ class FiniteWatch:
 
     def note_buffers(self, modules: dict[str, nn.Module]) -> None:
         """Note the buffers that are infinite from the start, as a mask for attention is: they may stay so."""
-        buffers = {name for key, module in modules.items() for name, _ in module.named_buffers(prefix=key)}
-        self._infinite_before = buffers.intersection(_not_finite(modules, ()))
+        buffers = chain.from_iterable(module.named_buffers(prefix=key) for key, module in modules.items())
+        self._infinite_before = set(_infinite(buffers))
 
     def _found(self, when: dict[str, Any], name: str, value: float, is_vital: bool) -> None:
         rates = ", ".join(f"{rate} {number:.4g}" for rate, number in when["learning_rates"].items())
@@ -107,13 +107,19 @@ class FiniteWatch:
 
 
 def _not_finite(modules: dict[str, nn.Module], ignored: Collection[str]) -> list[str]:
-    """The names of parameters and buffers that are not finite, but for those ignored. Syncs with the device once."""
-    tensors = {
-        name: own_part(tensor)
+    """The names of parameters and buffers that are not finite, but for those ignored."""
+    named = (
+        (name, tensor)
         for key, module in modules.items()
         for name, tensor in chain(module.named_parameters(prefix=key), module.named_buffers(prefix=key))
-        if name not in ignored and (tensor.is_floating_point() or tensor.is_complex())
-    }
+        if name not in ignored
+    )
+    return _infinite(named)
+
+
+def _infinite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """The names of the tensors that are not finite. Syncs with the device once."""
+    tensors = {name: own_part(one) for name, one in named if one.is_floating_point() or one.is_complex()}
     if not tensors:
         return []
     device = next(iter(tensors.values())).device

@@ -38,9 +38,9 @@ def give_parameter_state(trainer: "BaseTrainer", state: dict[str, Any], source: 
     saved = state.get("parameters")
     if saved is None:  # from before this was saved: by position
         return state
-    named = _named(trainer)
+    named, frozen = _named(trainer), set(saved["frozen"])
     for name, parameter in named.items():
-        parameter.requires_grad_(name not in saved["frozen"])
+        parameter.requires_grad_(name not in frozen)
     optimizers = trainer.parts(Optimizer)
     for key, groups in saved["groups"].items():
         if key in optimizers and key in state:

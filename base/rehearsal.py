@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch import nn
+from torch.optim import Optimizer
 
 from base.run import Run
 from base.step_option import StepOption
@@ -25,6 +26,11 @@ class TrainerSnapshot:
         self._trainer = trainer
         self._to_shards()
         roots = [vars(trainer), trainer, trainer.stateful(), trainer.metrics]
+        # One by one, because a snapshot does not look into large lists and dicts.
+        for module in trainer.parts(nn.Module).values():
+            roots += [*module.modules(), *module.parameters(), *module.buffers()]
+        for optimizer in trainer.parts(Optimizer).values():
+            roots += optimizer.state.values()
         self._snapshot = Snapshot(*roots, opaque=(Run, Writers, StepOption))
         self._rng = rng_state()
 

@@ -3,8 +3,8 @@
 import datetime
 import enum
 import fractions
+import os
 import pathlib
-import pickle
 from collections import Counter, OrderedDict, defaultdict, deque
 
 import numpy as np
@@ -240,17 +240,18 @@ def test_a_state_of_plain_values_is_the_same_object_again():
         plain(deep)
 
 
-def test_what_cannot_be_read_back_replaces_nothing(tmp_path, monkeypatch):
-    """A disk that changes what was written, or a torch that would refuse to read it."""
+@pytest.mark.parametrize("written", [NOT_PLAIN["path"], [os.getcwd], {pathlib.Path("a"): 1}, "other bytes"], ids=str)
+def test_what_cannot_be_read_back_replaces_nothing(tmp_path, monkeypatch, written):
+    """A disk that changes what was written, or a torch that writes what nobody may read."""
     save_checkpoint(tmp_path, {"epoch": 1}, ["last.pth"])
-    real = torch.load
+    real = torch.save
 
-    def damaged(source, **options):
-        raise pickle.UnpicklingError("a global that is not allowed")
+    def damaged(state, file):
+        real({"epoch": written} if written != "other bytes" else state, file)
+        file._file.write(b"more") if written == "other bytes" else None
 
-    monkeypatch.setattr(torch, "load", damaged)
-    with pytest.raises(OSError, match=r"what was written cannot be read back \(a global that is not allowed\)"):
+    monkeypatch.setattr(torch, "save", damaged)
+    with pytest.raises(OSError, match=r"what was written cannot be read back \(.+\)"):
         save_checkpoint(tmp_path, {"epoch": 2}, ["checkpoint-epoch2.pth", "last.pth"])
-    monkeypatch.setattr(torch, "load", real)
     assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
     assert load_checkpoint(tmp_path / "last.pth")["epoch"] == 1

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
+from utils.pickle_names import ITEM_BYTES, OF_TENSORS, TENSORS, TYPES, may_be_a_value
 from utils.pickle_opcodes import TENSOR, argument_of, index_in, numbers_in
 from utils.plain import MOST_DEPTH
 
@@ -29,14 +30,6 @@ _STOP = ord(".")
 _CONSTANTS = {ord("N"): None, 0x88: True, 0x89: False}
 _EMPTY = {ord(")"): "tuple", ord("]"): "list", ord("}"): "dict", 0x8F: "set"}
 _COUNTS = {0x85: 1, 0x86: 2, 0x87: 3, ord("a"): 1, ord("s"): 2}  # values that are taken; else all after the mark
-_TENSORS = {f"torch._utils _rebuild_{name}" for name in ("tensor", "tensor_v2", "tensor_v3", "qtensor")}
-_OF_TENSORS = {f"torch._utils _rebuild_{name}" for name in ("parameter", "parameter_with_state", "sparse_tensor")}
-_TYPES = ("torch Tensor", "torch.nn.parameter Parameter")
-_ITEM_BYTES = {
-    "Byte": 1, "Char": 1, "Bool": 1, "QInt8": 1, "QUInt8": 1, "QUInt4x2": 1, "QUInt2x4": 1, "Untyped": 1,
-    "Short": 2, "Half": 2, "BFloat16": 2, "Int": 4, "Float": 4, "QInt32": 4,
-    "Long": 8, "Double": 8, "ComplexFloat": 8, "ComplexDouble": 16,
-}  # fmt: skip
 
 
 class HarmfulPickle(Exception):
@@ -104,6 +97,8 @@ class _Container:
             if type(item) is _Container:
                 self.size += item.size
                 self.depth = max(self.depth, item.depth + 1)
+            elif type(item) is _Name and not may_be_a_value(item):
+                raise HarmfulPickle(f"it holds {item.replace(' ', '.')}")
         if self.depth > 2 * MOST_DEPTH:
             raise HarmfulPickle("its nesting is too deep")
         self.items += items
@@ -225,7 +220,7 @@ class _Scan:
         raise HarmfulPickle("it refers to something other than a storage")
 
     def _storage(self, kind: str, key: str, count: int) -> _Storage:
-        item_size = _ITEM_BYTES[kind.rpartition(" ")[2].removesuffix("Storage")]
+        item_size = ITEM_BYTES[kind.rpartition(" ")[2].removesuffix("Storage")]
         self.bytes_stored += count * item_size if key not in self._storages else 0
         return self._noted(key, _Storage(count * item_size, item_size), self._most_of(key))
 
@@ -240,14 +235,14 @@ class _Scan:
         items: list[Any] = arguments.items if is_tuple else [None]
         match (str(function) if type(function) is _Name else None), items:
             case name, [_Storage() as storage, int(offset), _Container() as shape, _Container() as strides, *rest] if (
-                name in _TENSORS
+                name in TENSORS
             ):
                 is_new = str(name).endswith("v3")
                 item_size = getattr(torch, rest[2].split()[1]).itemsize if is_new else storage.item_size
                 self._check_tensor(storage, tuple(shape.items), tuple(strides.items), offset, item_size)
-            case "torch._tensor _rebuild_from_type_v2", [rebuild, kind, inner, _] if kind in _TYPES:
+            case "torch._tensor _rebuild_from_type_v2", [rebuild, kind, inner, _] if kind in TYPES:
                 self._call(rebuild, inner)
-            case name, [_Container(), *_] if name in _OF_TENSORS:
+            case name, [_Container(), *_] if name in OF_TENSORS:
                 pass  # another form of tensors that were checked
             case "torch device" | "torch.serialization _get_layout", [str(), *_]:
                 pass

@@ -24,6 +24,7 @@ IGNORED = -100  # torch's own number for a sample without a label
 MOST_ROWS, MOST_EACH = 256, 16  # that are looked at; of dense outputs, samples and places in each
 NOT_ONE = 0.1  # how far the logarithm of a sum of probabilities may be from 0
 BINARY = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
+_LOSSES = (F.cross_entropy, F.nll_loss, *BINARY)
 # What autograd has between a value and the same numbers in another shape, type or place.
 _ONLY_MOVES = {
     *("View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Slice", "Select", "Transpose"),
@@ -55,12 +56,13 @@ class LossCalls(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in (F.cross_entropy, F.nll_loss) and len(args) > 1:
+        if func not in _LOSSES:  # such as each look at an attribute of a tensor
+            return func(*args, **(kwargs or {}))
+        if func not in BINARY and len(args) > 1:
             self._last = args[0], args[1]
         result = func(*args, **(kwargs or {}))
-        if func in (F.cross_entropy, F.nll_loss, *BINARY) and not torch.compiler.is_compiling():
-            if result.requires_grad:  # else a metric calls it
-                self._look(func, result.detach(), args[0], args[1], (kwargs or {}).get("reduction", "mean"))
+        if result.requires_grad and not torch.compiler.is_compiling():  # without gradients, a metric calls it
+            self._look(func, result.detach(), args[0], args[1], (kwargs or {}).get("reduction", "mean"))
         return result
 
     def _look(self, func: Callable[..., Any], result: Tensor, scores: Tensor, targets: Tensor, reduction: str) -> None:
