@@ -28,6 +28,7 @@ _FUSED: dict[Callable[..., Any], tuple[str, ...]] = {
     optim.AdamW: ("cpu", "cuda"),
     optim.Adagrad: ("cpu",),
 }
+_STATES_IN_KERNELS = {"step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum"}
 _ASKS_FOR_MEMORY = re.compile(r"\.(view|as_strided|stride|storage|untyped_storage|data_ptr|is_contiguous)\(")
 FEW = 2  # samples, so that the trial needs no memory that the run may not have
 _CHOICES = {"fused", "foreach", "capturable", "differentiable"}  # of the same matter: who names one has chosen
@@ -81,9 +82,9 @@ def _check_loaded_states(optimizer: optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         for weight in group["params"] if group.get("fused") else ():
             state = optimizer.state.get(weight, {})
-            for name, value in state.items():
-                is_count = name == "step"
-                if value is None:
+            for name in _STATES_IN_KERNELS & state.keys():
+                value, is_count = state[name], name == "step"
+                if value is None:  # the momentum of a parameter without a gradient so far
                     continue
                 if not isinstance(value, Tensor) or value.shape != (() if is_count else weight.shape):
                     found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -117,7 +117,7 @@ class Project:
         return json.loads(out.splitlines()[-1]), out
 
     def run_dirs(self):
-        runs = [path for path in (self.folder / "saved").glob("*/*") if path.is_dir()]
+        runs = filter(Path.is_dir, (self.folder / "saved").glob("*/*"))
         return sorted(runs, key=lambda path: path.stat().st_ctime_ns)
 
 
@@ -163,8 +163,7 @@ def load(path):
 
 
 def assert_same(first, second, where="checkpoint"):
-    """Equal to the last bit, tensors and plain values alike."""
-    assert type(first) is type(second), where
+    assert type(first) is type(second), where  # to the last bit
     if isinstance(first, dict):
         assert list(first) == list(second), where
         for key in first:
