@@ -49,7 +49,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    target = usable_path(args.target).resolve()
+    target = Path(os.path.realpath(usable_path(args.target)))  # Path.resolve raises where links lead in a circle
     check_target(target)
     left_out = OF_THE_TEMPLATE | (EXTRAS if args.minimal else set())
     partial = target.with_name(f".{target.name}.partial")

@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
         trainer = build_trainer(plan, Devices(), SPLITS)  # which may bring what a data set needs, such as a vocabulary
         if args.split not in trainer.run.batches:
             raise UserError(f"--split {args.split}: the data set has no samples there.")
-        if usable_path(args.out).is_dir():
+        args.out = usable_path(args.out)
+        if args.out.is_dir():
             raise UserError(f"--out {args.out}: is a folder. Name a file: --out {args.out / 'batch.png'}.")
         if not args.out.absolute().parent.is_dir():
             raise UserError(f"--out {args.out}: there is no such folder.")

@@ -132,11 +132,13 @@ def test_predictions_that_cannot_be_written(project, path):
     folder = project.folder / "folder"
     folder.mkdir()
     message = project.refused("-r", run, "--predictions", folder, script=test_script)
-    assert f"--predictions: {folder} cannot be written: Is a directory." in message
+    assert f"--predictions: {folder} is a folder. Name a file in it." in message
 
 
 def test_a_home_folder_is_known(project, monkeypatch):
     monkeypatch.setenv("HOME", str(project.folder))
+    code, out, err = project.command(look_script, "-c", project.write_config(), "--out", "~/drawn.png")
+    assert code == 0 and (project.folder / "drawn.png").is_file(), err
     code, out, err = project.command(
         train_script, "-c", project.write_config(trainer={"epochs": 1, "save_dir": "~/saved"})
     )

@@ -184,3 +184,11 @@ def test_without_git_the_project_is_made_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "It is not under git" in make(tmp_path / "project")
     assert (tmp_path / "project" / "train.py").is_file()
+
+
+@pytest.mark.parametrize("target", ["~no_such_user/x", "a" * 5000, "a" * 250, "circle", "circle/x", "/dev/null/x"])
+def test_a_target_that_no_folder_can_be_is_one_message(tmp_path, target):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    done = run_python(ROOT / "new_project.py", target, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: "), done.stderr
+    assert len(done.stderr.splitlines()) == 1 and [path.name for path in tmp_path.iterdir()] == ["circle"]

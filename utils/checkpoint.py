@@ -113,12 +113,32 @@ def load_training_checkpoint(path: Path) -> dict[str, Any]:
             "Update it."
         )
     wrong = [key for key in ("config", "monitor", "batches", "rng") if not isinstance(checkpoint.get(key, {}), dict)]
-    wrong += [key for key in ("epoch", "step") if not isinstance(checkpoint.get(key, 0), int)]
+    if not wrong:
+        wrong = [key for key, value in _counters(checkpoint).items() if type(value) is not int or value < 0]
+        so_far = checkpoint.get("epoch_so_far")
+        numbers = checkpoint | {"epoch_so_far": so_far.get("learning_rates") if isinstance(so_far, dict) else None}
+        of_the_run = ("epoch", "step", "config", "monitor", "batches", "epoch_so_far")
+        wrong += [key for key in of_the_run if key not in wrong and not _fit_in_64_bits(numbers.get(key))]
     if wrong:
         raise CheckpointError(f"{shown_path(path)}: has something else than a run's own values in {', '.join(wrong)}.")
     if missing := [key for key in _KEYS if key not in checkpoint]:
         raise CheckpointError(f"{shown_path(path)}: lacks {', '.join(missing)}: a resume would not be exact.")
     return _with_shards_checked(path, checkpoint)
+
+
+def _counters(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What counts epochs, steps, batches and samples in a checkpoint, by key."""
+    counters = {key: checkpoint.get(key, 0) for key in ("epoch", "step")}
+    counters |= {f"batches.{name}": value for name, value in checkpoint.get("batches", {}).items() if value is not None}
+    best = checkpoint.get("monitor", {}).get("best_values", {})
+    return counters | {"monitor.best_values": best.get("epoch", 0) if isinstance(best, dict) else None}
+
+
+def _fit_in_64_bits(value: Any) -> bool:
+    """Whether all whole numbers in it do. Larger ones are in no run, and neither loops nor floats can take them."""
+    if isinstance(value, (dict, list, tuple)):
+        return all(map(_fit_in_64_bits, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int) or abs(value) < 2**63
 
 
 def _with_shards_checked(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:

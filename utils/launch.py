@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from utils.errors import UserError
+from utils.errors import UserError, shown
 
 _NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
 # What other launchers call the number of a process, and how many they have started. SLURM_NTASKS is not among them: it
@@ -48,8 +48,8 @@ def check_launch() -> None:
     """
     found = {name: value for name in _NUMBERS if (value := os.environ.get(name))}
     for name, value in found.items():
-        if not (value.isascii() and value.isdecimal() and len(value) < 10):
-            raise UserError(f"{name}: found {value!r} in the environment, not a number. {_way_out(name)}")
+        if not _is_number(value):
+            raise UserError(f"{name}: found {shown(value)} in the environment, not a number. {_way_out(name)}")
     missing = [name for name in ("RANK", "WORLD_SIZE") if name not in found]
     if len(missing) == 2:
         return _check_other_launchers()
@@ -64,13 +64,17 @@ def check_launch() -> None:
 
 def _check_other_launchers() -> None:
     for launcher, names in _OTHERS.items():
-        number, count = (int(value) if value.isdecimal() else 0 for value in (os.environ.get(n, "") for n in names))
+        number, count = (int(value) if _is_number(value) else 0 for value in (os.environ.get(n, "") for n in names))
         if number > 0 or count > 1:
             many = f"{count} processes" if count > 1 else "several processes"
             raise UserError(
                 f"{names[0]}: {launcher} has started {many}, and each would train a run of its own. Let torchrun start "
                 f"those that train together: scripts/slurm.sbatch, docs/scaling.md. {_way_out(*names)}"
             )
+
+
+def _is_number(value: str) -> bool:
+    return value.isascii() and value.isdecimal() and len(value) < 10
 
 
 def _shown(found: dict[str, str]) -> str:

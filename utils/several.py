@@ -6,11 +6,13 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from utils.config.numerals import float_or_whole
 from utils.config.places import Places
 from utils.config.reading import read_config
 from utils.errors import RunError, Stopped, UserError
@@ -97,10 +99,24 @@ def _reached(args: Namespace) -> Row:
     plan = make_plan(read_config(args.config, args.set, Places()))
     run_dir, checkpoint = run_of_plan(plan)
     epoch = checkpoint["monitor"].get("best_values", {}).get("epoch", checkpoint["epoch"])
-    lines = map(json.loads, (run_dir / METRICS).read_text(encoding="utf-8").splitlines())
-    values: Row = next((line for line in lines if line["epoch"] == epoch), {})
+    values = _values_of(run_dir / METRICS, epoch)
     scores = {name: value for name, value in values.items() if name.startswith("val_")}
     return {"run": str(run_dir), "epoch": epoch} | (scores or {"loss": values.get("loss")})
+
+
+def _values_of(path: Path, epoch: Any) -> Row:
+    """The finite values of an epoch; none where its line is lost or damaged."""
+    with suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError, RecursionError):
+                values = json.loads(line, parse_int=float_or_whole)
+                if isinstance(values, dict) and values.get("epoch") == epoch:
+                    return {name: value for name, value in values.items() if _is_finite(value)}
+    return {}
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and isfinite(value)
 
 
 def _spread(rows: list[Row]) -> dict[str, Row]:

@@ -32,8 +32,10 @@ def replay(trainer: BaseTrainer, run: str) -> None:
     run_dir = path if (path := usable_path(run)).is_dir() else path.parent
     try:
         record = json.loads((run_dir / FAILURE).read_text(encoding="utf-8"))
-        step, name = int(record["step"]), record["name"]
-    except (OSError, ValueError, LookupError, TypeError):
+        step, name = record["step"], record["name"]
+        if type(step) is not int or step >= 2**63:
+            raise ValueError
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raise UserError(f"{shown_path(run_dir)}: has no {FAILURE}: the run has met nothing to repeat.") from None
     log.info("Training from step %d to step %d, where %s was not finite.", trainer.step, step, name)
     magnifier = _Magnifier(trainer)
