@@ -179,6 +179,8 @@ def _fetched(url: str, what: str) -> Path:
             log.info("Downloading %s to %s", url, path)
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), match[1], progress=False)
+        if not path.is_file():  # to open a FIFO would wait
+            raise OSError(f"{path} is not a regular file")
         found = _sha256(path)
     except (OSError, RuntimeError, HTTPException) as error:
         raise CheckpointError(

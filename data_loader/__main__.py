@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     from utils.config.plan import make_plan
     from utils.config.reading import read_config
     from utils.device import Devices
+    from utils.encoding import print_visible
     from utils.errors import UserError
     from utils.paths import usable_path
 
@@ -54,10 +55,10 @@ def main(argv: list[str] | None = None) -> None:
         chosen = trainer.run.batches[args.split]
         batch = chosen.trial()
         for split, batches in trainer.run.batches.items():
-            print(f"{split}: {described_split(batches)}")
+            print_visible(f"{split}: {described_split(batches)}")
     print(f"\nthe first batch of {args.split}:")
     for name, value in named_values(batch):
-        print(f"  {name or 'batch':12} {described(value)}")
+        print_visible(f"  {name or 'batch':12} {described(value)}")
     show(batch, chosen.dataset, args.out)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from data_loader.methods import length_of, slow_path_note
+from utils.encoding import print_visible
 from utils.errors import UserError
 
 SHOWN, MOST_CLASSES, MOST_ITEMS = 32, 20, 8
@@ -107,7 +108,7 @@ def show(batch: Any, dataset: Any, path: Path) -> None:
     pictures = as_tensor(inputs) if isinstance(inputs, torch.Tensor) or type(inputs).__module__ == "numpy" else None
     if hasattr(dataset, "decode"):
         lines = [str(text).replace("\n", r"\n") for text in dataset.decode(inputs)[:SHOWN]]
-        print("", *(f"  {line}" for line in lines), sep="\n")
+        print_visible("\n".join(["", *(f"  {line}" for line in lines)]))
     elif pictures is not None and _is_picture(pictures):
         from torchvision.utils import save_image
 
@@ -115,7 +116,7 @@ def show(batch: Any, dataset: Any, path: Path) -> None:
             save_image(pictures[:SHOWN].float(), path, normalize=True, scale_each=True, padding=1)
         except (OSError, ValueError) as error:  # a folder that is not ours, or no known ending
             raise UserError(f"--out {path}: cannot be written: {error}. Name another file: --out batch.png.") from error
-        print(f"\ndrawn: {path}, the first {min(SHOWN, len(pictures))}")
+        print_visible(f"\ndrawn: {path}, the first {min(SHOWN, len(pictures))}")
 
 
 def _is_picture(tensor: torch.Tensor) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from utils.encoding import print_visible
 from utils.errors import UserError
 
 
@@ -42,7 +43,7 @@ def score(build_trainer: Callable[..., Any], args: Namespace) -> None:
             _write(predictions, path_of_predictions, getattr(dataset, "sample_numbers", None))
             del values["--predictions"]
     if is_first():
-        print(f"{shown_path(path)}, epoch {checkpoint['epoch']}, split {args.split}")
+        print_visible(f"{shown_path(path)}, epoch {checkpoint['epoch']}, split {args.split}")
         _print_values(values)
 
 
@@ -58,9 +59,8 @@ def _print_values(values: dict[str, Any]) -> None:
 
     from logger.tables import matrix_table
     from logger.writers import to_json
-    from utils.encoding import visible
 
     for name, value in values.items():
         if isinstance(value, Tensor) and value.dim() == 2:
-            print(f"\n{visible(name)}\n{matrix_table(value)}")
+            print_visible(f"\n{name}\n{matrix_table(value)}")
     print(to_json({name: value for name, value in values.items() if not isinstance(value, Tensor)}))

@@ -211,3 +211,18 @@ def test_what_is_no_regular_file_is_refused_at_once(project):
         for arguments in (["-r", path], ["-c", config, "--init-from", path]):
             assert project.refused(*arguments).endswith(f"{path}: not a regular file. Name a checkpoint file.\n")
     server.close()
+
+
+def test_a_reader_without_sizes_is_enough(tmp_path, monkeypatch):
+    whole = torch._C.PyTorchFileReader
+
+    class Reader:
+        def __init__(self, file):
+            self.get_all_records, self.get_record = whole(file).get_all_records, whole(file).get_record
+
+    from utils.pickle_scan import check_pickles
+
+    torch.save({"weight": torch.ones(3)}, tmp_path / "weights.pth")
+    monkeypatch.setattr("torch._C.PyTorchFileReader", Reader)
+    with open(tmp_path / "weights.pth", "rb") as file:
+        check_pickles(file)

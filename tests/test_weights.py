@@ -23,6 +23,7 @@ from torchvision.models import (
 
 from base.weights import initialize, load_starting_weights
 from model.model import LeNet
+from utils.errors import ConfigError
 
 DEFAULT = "ResNet18_Weights.IMAGENET1K_V1"
 
@@ -176,6 +177,13 @@ def test_without_a_network_one_message_says_what_to_put_where(hub, monkeypatch):
     assert message.startswith(f"model.weights: {DEFAULT} of resnet18 cannot be had (<urlopen error ")
     assert message.endswith(f"). Download resnet18-f37072fd.pth elsewhere, from {url}, and put it there: {path}")
     assert "\n" not in message and list(path.parent.iterdir()) == []
+
+
+def test_a_fifo_in_its_place_is_one_message(hub):
+    hub.mkdir(parents=True)
+    os.mkfifo(hub / "resnet18-f37072fd.pth")
+    with pytest.raises(ConfigError, match=r"resnet18-f37072fd.pth is not a regular file"):
+        load_starting_weights(resnet18(), "DEFAULT", builder=resnet18)
 
 
 def test_a_file_is_fetched_once(hub, publish, served, monkeypatch, info):

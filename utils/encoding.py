@@ -31,6 +31,11 @@ def visible(text: str) -> str:
     return "".join(char if char.isprintable() or char in _SPACES else json.dumps(char)[1:-1] for char in text)
 
 
+def print_visible(text: str, file: TextIO | None = None) -> None:
+    """Print a text that quotes names from files."""
+    print(visible(text), file=file)
+
+
 def escape_on_screen() -> None:
     """Have stdout and stderr escape what they cannot encode, instead of raising."""
     for stream in (sys.stdout, sys.stderr):

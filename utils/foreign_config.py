@@ -1,6 +1,6 @@
 """What a config from inside a checkpoint may not decide: the file may come from a stranger."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,9 @@ from utils.errors import ConfigError
 _OF_WORKERS = ("num_workers", "prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context")
 _FREE_BYTES = 1 << 26  # that a model may allocate beyond what the checkpoint holds
 _MOST_SHOWN = 6
+_LARGEST = 10**7  # whole number, and items of lists, in the arguments of a class: it may loop or allocate that often
+_MOST_ITEMS = 10_000
+_WITH_ARGS = ("model", "dataset", "metrics", "loss", "data_loader", "trainer")
 
 
 def harmless(config: Config) -> Config:
@@ -31,6 +34,35 @@ def harmless(config: Config) -> Config:
     if isinstance(config.get("n_gpu"), int):
         config["n_gpu"] = min(config["n_gpu"], 1)
     return config
+
+
+def check_arguments(config: Config, given: Collection[str]) -> None:
+    """Refuse numbers and lists with which a constructor would take all memory or time. `given`: keys behind `--set`.
+
+    Raises:
+        ConfigError: there are some that `--set` does not name.
+    """
+    found = [mistake for key in _WITH_ARGS for mistake in _too_large(config.get(key), key)]
+    own = tuple(f"{key.strip()}{end}" for key in given for end in (".", ": "))
+    if mistakes := [mistake for mistake in found if not mistake.startswith(own)]:
+        raise ConfigError(*mistakes[:_MOST_SHOWN])
+
+
+def _too_large(value: Any, where: str) -> Iterator[str]:
+    if where.endswith("data_loader.batch_size"):
+        return  # a data set with a length has no larger batch
+    if isinstance(value, (dict, list)):
+        if len(value) > _MOST_ITEMS:
+            yield f"{where}: the checkpoint's config has {len(value):,} items here. {_trust(where)}"
+        else:
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from _too_large(item, f"{where}.{key}")
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        yield f"{where}: the checkpoint's config has {value} here, which is too large. {_trust(where)}"
+
+
+def _trust(where: str) -> str:
+    return f"If you trust the file: --set {where}=VALUE"
 
 
 def without_download(plan: Plan, given: Collection[str]) -> Plan:

@@ -48,7 +48,8 @@ def check_pickles(file: BinaryIO) -> None:
     if is_archive:
         reader = torch._C.PyTorchFileReader(file)  # torch's own: another parser might see other members
         names = reader.get_all_records()
-        sizes = {name: reader.get_record_size(name) for name in names}
+        size_of = getattr(reader, "get_record_size", lambda name: len(reader.get_record(name)))  # not in every torch
+        sizes = {name: size_of(name) for name in names}
         if sum(map(sizes.__getitem__, names)) > size:
             raise HarmfulPickle(_TOO_LARGE)
         _Scan(size, lambda key: sizes.get(f"data/{key}", -1)).run(reader.get_record("data.pkl"))

@@ -14,7 +14,7 @@ from utils.config.places import Place, Places
 from utils.config.plan import Plan, make_plan
 from utils.distributed import from_first, is_restarted, job
 from utils.errors import ConfigError
-from utils.foreign_config import check_size_of_model, harmless, without_download
+from utils.foreign_config import check_arguments, check_size_of_model, harmless, without_download
 from utils.lock import RunLock
 from utils.paths import shown_path, usable_path
 from utils.resume_rules import WHERE_A_RUN_IS, refuse_changes
@@ -117,6 +117,7 @@ def saved_config(
     places.record("", Place(shown_path(checkpoint_path)))
     check_saved_config(checkpoint["config"], places)
     config = override(harmless(checkpoint["config"]), assignments, places)
+    check_arguments(config, [assignment.partition("=")[0] for assignment in assignments])
     given = {assignment.partition("=")[2] for assignment in assignments}
     mistakes = [
         f"{where}: the checkpoint itself names {name!r}, in a module of yours. If you trust it: --set {where}={name}"

@@ -15,6 +15,7 @@ from typing import Any
 from utils.config.numerals import float_or_whole
 from utils.config.places import Places
 from utils.config.reading import read_config
+from utils.encoding import print_visible
 from utils.errors import RunError, Stopped, UserError
 from utils.files import write_atomically
 from utils.frames import short_traceback
@@ -50,9 +51,9 @@ def each_run(args: Namespace, run: Callable[[Namespace], object], score: Callabl
         for row in good:
             row["run"] = Path(row["run"]).name
         write_atomically(folder / SUMMARY, json.dumps({"runs": rows, **_spread(good)}, indent=2).encode())
-        print(f"{table(good)}\nIn {shown_path(folder)}: {SUMMARY}")
+        print_visible(f"{table(good)}\nIn {shown_path(folder)}: {SUMMARY}")
         if args.folds:
-            print(_write_predictions(folder, good, args, score))
+            print_visible(_write_predictions(folder, good, args, score))
     if failed:
         raise RunError(
             f"{len(failed)} of {len(rows)} runs failed ({'; '.join(failed)}). The same command tries them again."
@@ -86,7 +87,7 @@ def _failure_of(run: Callable[[Namespace], object], args: Namespace, is_first: b
             raise
         is_clear = isinstance(error, (UserError, RunError))
         text = hidden(str(error) if is_clear else short_traceback(error) or f"{type(error).__name__}: {error}")
-        print(f"error: {text}", file=sys.stderr)
+        print_visible(f"error: {text}", file=sys.stderr)
         return text.splitlines()[0]
 
 

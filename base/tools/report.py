@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from utils.encoding import print_visible
 from utils.errors import UserError
 
 
@@ -45,7 +46,7 @@ class Report:
         self.row("problems", str(len(self._problems) or "none"))
         width = max(len(label) for label, _ in self._rows)
         for label, value in self._rows:
-            print(f"{label.ljust(width)}  {value}")
+            print_visible(f"{label.ljust(width)}  {value}")
         if self._problems:
             raise UserError("\n".join(self._problems))
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from utils.distributed import world_size
+from utils.encoding import print_visible
 from utils.errors import shown
 from utils.parser import Parser
 
@@ -35,7 +36,7 @@ def parse_arguments(description: str, short_options: Mapping[str, str], argv: Se
     if args.list:
         from utils.config.listing import listing
 
-        print(listing(args.list))
+        print_visible(listing(args.list))
         parser.exit()
     _check(parser, args)
     return args
