@@ -218,7 +218,8 @@ def test_a_reader_without_sizes_is_enough(tmp_path, monkeypatch):
 
     class Reader:
         def __init__(self, file):
-            self.get_all_records, self.get_record = whole(file).get_all_records, whole(file).get_record
+            reader = whole(file)
+            self.get_all_records, self.get_record = reader.get_all_records, reader.get_record
 
     from utils.pickle_scan import check_pickles
 
