@@ -22,6 +22,6 @@ def open_writers(run_dir: Path, tensorboard: bool, config: dict[str, Any], epoch
             from logger.tensorboard import TensorBoardWriter
 
             writers.append(TensorBoardWriter(run_dir, config, epoch, step))
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
             log.warning("No TensorBoard events will be written: %s", error)
     return Writers(*writers)

@@ -9,7 +9,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import uuid4
@@ -103,7 +103,8 @@ def connected() -> Iterator[None]:
     timeout = timedelta(minutes=_CONNECT_MINUTES)
     hint = threading.Timer(_WAIT_SECONDS, log.warning, [_WAITING, world_size()])
     hint.daemon = True
-    hint.start()
+    with suppress(RuntimeError):  # where no thread can be started, there is no hint
+        hint.start()
     try:
         store = next(dist.rendezvous("env://", rank(), world_size(), timeout=timeout))[0]
         store = _fresh(store, timeout)

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 from utils.errors import UserError, shown
 
@@ -29,7 +30,8 @@ def end_with_agent() -> None:
     """Have a process that torchrun has started stop as after SIGTERM when torchrun itself is killed; one that hangs is
     ended."""
     if os.environ.get("TORCHELASTIC_RUN_ID"):
-        threading.Thread(target=_follow, args=[os.getppid()], daemon=True).start()
+        with suppress(RuntimeError):  # where no thread can be started, there is no such watch
+            threading.Thread(target=_follow, args=[os.getppid()], daemon=True).start()
 
 
 def _follow(agent: int) -> None:
