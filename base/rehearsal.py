@@ -11,7 +11,7 @@ from base.run import Run
 from base.step_option import StepOption
 from logger.writers import Writers
 from utils.seed import rng_state, set_rng_state
-from utils.shards import to_shards
+from utils.shards import is_sharded, to_shards
 from utils.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class TrainerSnapshot:
         roots = [vars(trainer), trainer, trainer.stateful(), trainer.metrics]
         # One by one, because a snapshot does not look into large lists and dicts.
         for module in trainer.parts(nn.Module).values():
-            roots += [*module.modules(), *module.parameters(), *module.buffers()]
+            roots += [*module.parameters(), *module.buffers()]
+            roots += [] if is_sharded(module) else module.modules()  # FSDP swaps the parameters of its modules itself
         for optimizer in trainer.parts(Optimizer).values():
             roots += optimizer.state.values()
         self._snapshot = Snapshot(*roots, opaque=(Run, Writers, StepOption))

@@ -137,7 +137,7 @@ def test_not_strict_something_must_fit(tmp_path):
 def test_an_error_in_the_middle_leaves_nothing_loaded(tmp_path, strict):
     torch.save(changed(fc2__weight=torch.zeros(10, 64, device="meta")), tmp_path / "weights.pth")
     message = refusal(load_starting_weights, LeNet(10), str(tmp_path / "weights.pth"), strict=strict)
-    assert "weights.pth: its 'model' does not fit this config's: " in message and "fc2.weight" in message
+    assert "weights.pth: not a readable checkpoint (it calls torch._utils._rebuild_meta_tensor_no_storage)" in message
 
 
 def test_versions_that_were_made_to_harm_are_one_message(tmp_path):

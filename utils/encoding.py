@@ -48,7 +48,7 @@ def discard(stream: TextIO | None) -> OSError | None:
     """Write what a stream has in its buffer. If that is refused, drop it, so that neither the next text nor the end of
     the program fails on it; return the error."""
     try:
-        if stream is not None and not stream.closed:
+        if stream is not None and not getattr(stream, "closed", False):  # a notebook's may lack that
             stream.flush()
     except OSError as error:
         with suppress(OSError, ValueError):
