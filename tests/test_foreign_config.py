@@ -78,7 +78,7 @@ def test_a_smaller_one_too(project, foreign):
 
 
 class Looping(Digits):
-    """Does something as often as it is told to."""
+    """Loops as often as an argument says."""
 
     def __init__(self, split, size=1, deep=()):
         super().__init__(split)

@@ -22,7 +22,7 @@ def number(request):
 
 
 def texts_with(value, number):
-    """The JSON of a value with the number in the place of each of its numbers, one after the other."""
+    """Yield the JSON of a value with one of its numbers replaced, for each of them."""
     for path in list(_paths(value)):
         changed = json.loads(json.dumps(value))
         holder = changed

@@ -174,7 +174,7 @@ def test_a_run_that_an_older_version_wrote_with_them_goes_on(project, said_by):
     (run / "config.json").write_text(json.dumps(written))
     code, said = said_by("-c", config, "-r", "auto", "--set", "trainer.epochs=2")
     assert code == 0 and project.run_dirs() == [run], said
-    assert_hidden((run / "config.json").read_text(), "written anew")
+    assert_hidden((run / "config.json").read_text(), "written again")
 
 
 @pytest.mark.parametrize("text", ["it", "abc", "of"])

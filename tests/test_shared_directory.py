@@ -142,6 +142,25 @@ def test_a_touched_lock_file_changes_nothing(tmp_path):
             lock.check()
 
 
+def test_a_directory_that_is_lost_stays_lost(tmp_path):
+    """Also where the other process has not written its name yet: what follows a failed check must not save."""
+    hold = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from utils.lock import RunLock; "
+    )
+    hold += "lock = RunLock(); lock.take(Path(sys.argv[2])); print('held', flush=True); time.sleep(100)"
+    with RunLock() as lock:
+        lock.take(tmp_path)
+        lock.claim()
+        (tmp_path / ".lock").unlink()
+        command = [sys.executable, "-c", hold, str(ROOT), str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout.readline() == "held\n"
+            for _ in range(2):
+                with pytest.raises(LostRun, match="another process is training there"):
+                    lock.check()
+            other.kill()
+
+
 def test_a_full_disk_does_not_end_the_lock(tmp_path, monkeypatch):
     with RunLock() as lock:
         lock.take(tmp_path)

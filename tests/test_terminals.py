@@ -51,7 +51,7 @@ def start_on_terminal(project):
 
 @pytest.mark.parametrize(("is_hangup_ignored", "trainer", "code"), [(False, ENDLESS, 129), (True, STEPS, 0)])
 def test_a_terminal_that_is_closed(project, start_on_terminal, is_hangup_ignored, trainer, code):
-    """The run is saved; with nohup it goes on to its end."""
+    """The run is saved; with nohup it continues to its end."""
     process, terminal = start_on_terminal(is_hangup_ignored, trainer)
     os.close(terminal)
     _, status = wait_for(lambda: (done := os.waitpid(process, os.WNOHANG))[0] and done, "the end of the run")

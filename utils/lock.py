@@ -43,6 +43,7 @@ class RunLock:
         self._descriptor = -1
         self._holder: dict[str, Any] = {}
         self._version: tuple[int, ...] = ()  # of the file with the holder
+        self._lost: LostRun | None = None
 
     def __enter__(self) -> "RunLock":
         return self
@@ -92,6 +93,8 @@ class RunLock:
         Raises:
             LostRun: another process has taken it.
         """
+        if self._lost is not None:
+            raise self._lost
         if self._run_dir is None or not self._holder or not self._run_dir.is_dir():
             return
         if self._version and self._version == _version_of(self._run_dir):
@@ -108,7 +111,8 @@ class RunLock:
         try:
             self.take(run_dir)
         except UserError as error:
-            raise LostRun(str(error)) from None
+            self._lost = LostRun(str(error))
+            raise self._lost from None
         with suppress(OSError):  # a full disk; the next check tries again
             self.claim()
 

@@ -231,7 +231,7 @@ class _Scan:
         return storage
 
     def _call(self, function: Any, arguments: Any) -> Any:
-        """Return what stands for the result of a call, if it is harmless."""
+        """Return a placeholder for the result of a call, if the call is harmless."""
         is_tuple = type(arguments) is _Container and arguments.kind == "tuple"
         items: list[Any] = arguments.items if is_tuple else [None]
         match (str(function) if type(function) is _Name else None), items:

@@ -39,7 +39,7 @@ def refused_keys(old: Config, new: Config) -> list[str]:
     """The keys that differ and that a resumed run cannot follow."""
     may_change = {*WHERE_A_RUN_IS, *MAY_CHANGE_ON_RESUME}
     if (new["lr_scheduler"] or {}).get("type") == "ReduceLROnPlateau":
-        may_change -= {"trainer.monitor"}  # it goes on comparing with the best of the old value
+        may_change -= {"trainer.monitor"}  # it continues to compare with the best of the old value
     changed = changed_keys(with_defaults(redacted(old)), new)
     return [key for key in changed if key not in may_change and not key.startswith("parallel.")]
 

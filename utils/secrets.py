@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 REDACTED = "<redacted>"
-# Keys are compared as words with _ in between. These words make a key secret wherever they stand in it ...
+# Keys are compared as words with _ in between. These words make a key secret at any place in it ...
 _ANYWHERE = r"(password|passwd|passphrase|passcode|secret|credential|pwd)s?|"
 _ANYWHERE += r"(api|access|account|app|auth|encryption|license|master|private|secret|service|session|shared|signing|"
 _ANYWHERE += r"ssh|subscription)_?keys?"
