@@ -153,12 +153,15 @@ def test_a_directory_that_is_lost_stays_lost(tmp_path):
         lock.claim()
         (tmp_path / ".lock").unlink()
         command = [sys.executable, "-c", hold, str(ROOT), str(tmp_path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
             assert other.stdout.readline() == "held\n"
             for _ in range(2):
                 with pytest.raises(LostRun, match="another process is training there"):
                     lock.check()
+        finally:
             other.kill()
+            other.communicate()
 
 
 def test_a_full_disk_does_not_end_the_lock(tmp_path, monkeypatch):
