@@ -82,7 +82,7 @@ def _check_loaded_states(optimizer: optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         for weight in group["params"] if group.get("fused") else ():
             state = optimizer.state.get(weight, {})
-            for name in _STATES_IN_KERNELS & state.keys():
+            for name in [name for name in state if name in _STATES_IN_KERNELS]:
                 value, is_count = state[name], name == "step"
                 if value is None:  # the momentum of a parameter without a gradient so far
                     continue
