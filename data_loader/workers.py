@@ -9,6 +9,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import count
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -53,9 +54,10 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
         _check_room(loader)
         iterator = _opened(loader, seconds)
     except BaseException as error:
+        _silence(error)
         workers = set(getattr(loader._iterator, "_workers", ()))
         reason = _reason(error, workers)
-        _abandon(error, workers | set(multiprocessing.active_children()) - living)
+        _kill(workers | set(multiprocessing.active_children()) - living)
         if isinstance(error, Exception) and (unsent := _unsent(loader)):
             raise ConfigError(f"dataset: {unsent}") from error
         if not isinstance(error, (EOFError, OSError, RuntimeError)):
@@ -115,10 +117,9 @@ def _check_room(loader: DataLoader[Any]) -> None:
             thread.join()
 
 
-def _abandon(error: BaseException, workers: Iterable[BaseProcess]) -> None:
-    """End the workers of an iterator that could not be made, and what torch would do at its end: it takes for granted
-    that all of them are there."""
-    _kill(workers)
+def _silence(error: BaseException) -> None:
+    """Keep torch from raising for each worker of an iterator that could not be made, and from what it does at the
+    iterator's end: it takes for granted that all workers are there."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     for made in [value for frame in frames for value in frame.f_locals.values()]:
         if isinstance(made, _MultiProcessingDataLoaderIter) and not getattr(made, "_shutdown", False):
@@ -246,7 +247,8 @@ def _reason(error: BaseException, workers: set[BaseProcess]) -> str:
             "or give it more time: data_loader.timeout."
         )
     for worker in workers if isinstance(error, (OSError, EOFError, RuntimeError)) else ():
-        worker.join(0.2)  # the connection to one that dies breaks just before its end
+        with suppress(RuntimeError):  # torch raises in the middle of anything when another worker dies
+            worker.join(0.2)  # the connection to one that dies breaks just before its end
     if reason := _why_not_started(error, workers):
         return (
             f"a worker cannot be started: {reason}. Each needs {TASKS_PER_WORKER} processes and threads. Is there a "

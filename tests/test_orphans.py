@@ -13,14 +13,16 @@ from data_loader.datasets import Digits
 from data_loader.loaders import make_batches
 from utils.options import LoaderOptions
 
-fork = multiprocessing.get_context("fork")
+apart = multiprocessing.get_context("spawn")  # a fork would inherit the fork server of another test
 
 
 class Hanging(Digits):
-    """Its samples never come. Each worker makes a file, named by its number."""
+    """Its samples never come. Each worker makes a file in `folder`, named by its number."""
+
+    folder: Path
 
     def __getitems__(self, indices):
-        Path(os.environ["WORKERS"], str(os.getpid())).touch()
+        (self.folder / str(os.getpid())).touch()
         time.sleep(3600)
 
 
@@ -30,28 +32,29 @@ class Suspending(Digits):
     def __getitems__(self, indices):
         if 8 in indices:
             os.kill(os.getppid(), signal.SIGSTOP)
-            time.sleep(4)
+            time.sleep(7)
             os.kill(os.getppid(), signal.SIGCONT)
             time.sleep(0.5)
         return super().__getitems__(indices)
 
 
-def load_all(kind, **options):
+def load_all(data, **options):
     options = LoaderOptions(batch_size=4, shuffle=False, **options)
-    list(make_batches(kind("train"), "train", 0, options).epoch(6))
+    list(make_batches(data, "train", 0, options).epoch(6))
 
 
 def started(*arguments, **options):
-    process = fork.Process(target=load_all, args=arguments, kwargs=options)
+    process = apart.Process(target=load_all, args=arguments, kwargs=options)
     process.start()
     return process
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
-def test_workers_that_hang_end_when_their_run_is_killed(tmp_path, monkeypatch, context):
-    monkeypatch.setenv("WORKERS", str(tmp_path))
-    run = started(Hanging, num_workers=2, multiprocessing_context=context)
+def test_workers_that_hang_end_when_their_run_is_killed(tmp_path, context):
+    data = Hanging("train")
+    data.folder = tmp_path
+    run = started(data, num_workers=2, multiprocessing_context=context)
     workers = wait_for(lambda: (found := list(tmp_path.iterdir())) and len(found) == 2 and found, "two workers")
     run.kill()
     run.join()
@@ -60,6 +63,6 @@ def test_workers_that_hang_end_when_their_run_is_killed(tmp_path, monkeypatch, c
 
 @pytest.mark.faults
 def test_a_run_that_is_suspended_does_not_take_its_worker_for_one_that_hangs():
-    run = started(Suspending, num_workers=1, timeout=2)
+    run = started(Suspending("train"), num_workers=1, timeout=5, multiprocessing_context="fork")
     run.join(60)
     assert run.exitcode == 0
