@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from conftest import WithClosure
 from torch import nn
 from torch.nn import functional as F
 
@@ -78,6 +79,14 @@ def test_outputs_that_do_not_suit_the_loss_are_named(look, write_into, network, 
     rows, problems = look(model={"type": network.__name__, "args": {"end": end}}, loss=loss, **PLAIN)
     assert problems == expected and "note" not in rows
     assert f"ln 10 = {math.log(10):.4f} by chance" in rows["initial loss"]
+
+
+def test_an_optimizer_that_computes_the_loss_itself_is_looked_at_too(look, write_into):
+    write_into(model.model, Ending)
+    write_into(trainer.trainer, WithClosure)
+    network = {"type": "Ending", "args": {"end": "softmax"}}
+    sections = PLAIN | {"optimizer": {"type": "LBFGS", "args": {"max_iter": 2}}, "trainer": {"type": "WithClosure"}}
+    assert TWICE in look(model=network, loss="cross_entropy", **sections)[1]
 
 
 def test_log_softmax_before_cross_entropy_is_noted(look):

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from conftest import load as read
 from conftest import metrics_of, run_python
 
 from utils.config.loading import load_config
@@ -183,6 +185,17 @@ def test_the_config_of_a_run_or_checkpoint_reads_nothing(project, monkeypatch):
     assert message in project.refused("-r", run) and message in project.refused("-r", run, script=test_script)
     (run / "config.json").write_text(json.dumps({"extends": "/etc/passwd"}))
     assert "extends: is followed in a file that you give with -c only." in project.refused("-r", run)
+
+
+@pytest.mark.parametrize("section", [{"extends": "/etc/passwd"}, {"name": "${env:HIDDEN}"}])
+def test_that_of_a_checkpoint_alone_reads_nothing(project, monkeypatch, section):
+    import test as test_script
+
+    monkeypatch.setenv("HIDDEN", "8")
+    checkpoint = read(project.train(trainer={"epochs": 1}) / "last.pth")
+    torch.save({**checkpoint, "format": 1, "config": checkpoint["config"] | section}, project.folder / "other.pth")
+    message = project.refused("-r", project.folder / "other.pth", script=test_script)
+    assert "in a file that you give with -c only" in message and "root:" not in message, message
 
 
 def test_nor_does_set(project):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from conftest import assert_same, load, metrics_of
 
 import train as train_script
@@ -213,6 +214,17 @@ def test_init_from_takes_the_weights_and_nothing_else(project):
     one, other = load(first / "last.pth"), load(started / "last.pth")
     assert_same(one["model"], other["model"])
     assert [line["lr"] for line in metrics_of(started)] == [0.0, 0.0]
+
+
+def test_weights_are_read_when_a_run_starts_and_not_when_it_goes_on_or_is_scored(project):
+    source = project.folder / "source.pth"
+    torch.save(load(project.train() / "last.pth")["model"], source)
+    model = {"type": "LeNet", "args": {"num_classes": 10, "channels": [4, 8], "hidden": 16}, "weights": str(source)}
+    run = project.train(model=model, trainer={"epochs": 1})
+    source.unlink()
+    project.resume(run, "--set", "trainer.epochs=2")
+    assert project.test("-r", run)[0]["accuracy"] >= 0
+    assert len(metrics_of(run)) == 2
 
 
 def test_init_from_and_resume_exclude_each_other(project):

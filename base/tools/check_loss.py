@@ -7,8 +7,10 @@ from math import isfinite, log
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from base.base_dataset import targets_of
@@ -44,14 +46,46 @@ class LossCall:
 
 
 class LossCalls(TorchFunctionMode):
-    """Within its block: each cross-entropy through which gradients flow, and what is wrong with its scores."""
+    """Within its block: each cross-entropy through which gradients flow, and what is wrong with its scores.
+
+    It rests while an optimizer steps, whose thousands of looks at parameters it would slow down, unless the optimizer
+    computes the loss itself.
+    """
 
     def __init__(self, report: Report | None) -> None:
         super().__init__()
+        self._rest = torch._C.DisableTorchFunction()
+        self._is_resting = False
         self.calls: list[LossCall] = []
         self.has_log_softmax_twice = False
         self.report = report or Report()
         self._last: tuple[Any, Any] | None = None
+
+    def __enter__(self) -> "LossCalls":
+        self._hooks = [
+            register_optimizer_step_pre_hook(self._begin_rest),
+            register_optimizer_step_post_hook(self._end_rest),
+        ]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._end_rest()
+        for hook in self._hooks:
+            hook.remove()
+        super().__exit__(*exception)
+
+    def _begin_rest(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        has_closure = any(value not in (None, optimizer) for value in (*args, *kwargs.values()))
+        if not self._is_resting and not has_closure and all(type(one) in (Tensor, nn.Parameter) for one in parameters):
+            self._rest.__enter__()
+            self._is_resting = True
+
+    def _end_rest(self, *_: Any) -> None:
+        if self._is_resting:
+            self._is_resting = False
+            self._rest.__exit__(None, None, None)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
