@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as ServerAccumulator
 
 import trainer.trainer
-from logger.tensorboard import TensorBoardWriter
+from logger.tensorboard import SummaryWriter, TensorBoardWriter
 from logger.writers import Writers
 
 # ---- several starts of a run ----
@@ -33,12 +33,14 @@ def steps_of(run, tag):
 
 
 def test_a_resumed_run_shows_each_step_once_whatever_the_clock_says(project):
-    run = project.train(trainer={"tensorboard": True, "epochs": 3, "log_steps": 10})
-    for seconds in (HOUR, YEAR, -YEAR):
-        done = run_python("-c", TRAIN, ROOT, seconds, "-r", run / "checkpoint-epoch1.pth")
+    run = project.train(trainer={"tensorboard": True, "epochs": 2, "log_steps": 10, "keep_last": 9})
+    for epochs, seconds in ((3, HOUR), (4, YEAR), (5, -YEAR), (6, 0)):
+        more = ("--set", f"trainer.epochs={epochs}")
+        done = run_python("-c", TRAIN, ROOT, seconds, "-r", run / "checkpoint-epoch1.pth", *more)
         assert done.returncode == 0, done.stderr
-    for tag, steps in (("loss/train", [20, 40, 60]), ("step/loss", list(range(10, 61, 10)))):
-        assert steps_of(run, tag) == (steps, steps)
+        steps = 20 * epochs
+        for tag, expected in (("loss/train", [*range(20, steps + 1, 20)]), ("step/loss", [*range(10, steps + 1, 10)])):
+            assert steps_of(run, tag) == (expected, expected)
     read = EventAccumulator(str(run)).Reload().Scalars("step/loss")
     assert [event.wall_time for event in read] == sorted(event.wall_time for event in read)
 
@@ -59,6 +61,18 @@ def test_a_run_that_starts_again_before_its_first_epoch_shows_each_step_once(tmp
             writer.step({"loss": 0.5}, step)
         writer.close({})
     assert steps_of(tmp_path, "step/loss") == ([1, 2, 3], [1, 2, 3])
+
+
+def test_a_run_that_an_older_version_began_shows_each_step_once(tmp_path):
+    with SummaryWriter(str(tmp_path)) as older:  # it wrote no start
+        for step in range(1, 8):
+            older.add_scalar("step/loss", 0.5, step)
+    writer = TensorBoardWriter(tmp_path, {}, 1, 4)
+    for step in range(5, 7):
+        writer.step({"loss": 0.5}, step)
+    writer.close({})
+    expected = [1, 2, 3, 4, 5, 6]
+    assert steps_of(tmp_path, "step/loss") == (expected, expected)
 
 
 # ---- values that cannot be written ----
