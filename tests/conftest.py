@@ -27,6 +27,7 @@ from utils.device import Devices  # noqa: E402
 from utils.errors import UserError, exit_code_of  # noqa: E402
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits that it is ignored
+os.environ.pop("PYTHONUNBUFFERED", None)  # what a program has not flushed at its end is tested, too
 TIMING = ("seconds", "items_per_second", "data_wait_share")
 
 
@@ -61,8 +62,7 @@ class Project:
         """Write the config with whole sections replaced; keys of `trainer` are merged."""
         config = json.loads(json.dumps(self.config))
         config["trainer"] |= sections.pop("trainer", {})
-        path = self.folder / "config.json"
-        path.write_text(json.dumps(config | sections))
+        (path := self.folder / "config.json").write_text(json.dumps(config | sections))
         return path
 
     def command(self, script, *arguments):
