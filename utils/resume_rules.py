@@ -3,7 +3,7 @@
 from utils.config.frame import with_defaults
 from utils.config.loading import Config, changed_keys
 from utils.errors import ConfigError
-from utils.secrets import redacted
+from utils.secrets import REDACTED, redacted
 
 WHERE_A_RUN_IS = ("name", "trainer.save_dir")  # decides nothing that is computed
 MAY_CHANGE_ON_RESUME = (
@@ -40,8 +40,13 @@ def refused_keys(old: Config, new: Config) -> list[str]:
     may_change = {*WHERE_A_RUN_IS, *MAY_CHANGE_ON_RESUME}
     if (new["lr_scheduler"] or {}).get("type") == "ReduceLROnPlateau":
         may_change -= {"trainer.monitor"}  # it continues to compare with the best of the old value
-    changed = changed_keys(with_defaults(redacted(old)), new)
-    return [key for key in changed if key not in may_change and not key.startswith("parallel.")]
+
+    def refused(saved: Config) -> list[str]:
+        changed = changed_keys(with_defaults(saved), new)
+        return [key for key in changed if key not in may_change and not key.startswith("parallel.")]
+
+    keys = refused(old)
+    return refused(redacted(old)) if keys and REDACTED in str(new) else keys  # redacting takes long beside many runs
 
 
 def refuse_changes(old: Config, new: Config) -> None:

@@ -1,6 +1,7 @@
 """The top of a config: which sections there are. Looks no name up, so it needs no torch and takes no time."""
 
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any
 
 from utils.config.binding import Binder
@@ -81,12 +82,13 @@ def with_defaults(config: Config) -> Config:
     defaults = {name: _defaults_of(kind.extras) for name, kind in KINDS.items() if kind.extras}
     for name in ("model", "optimizer", "lr_scheduler", "trainer"):
         kind_type = KINDS[name].default_type
-        defaults[name] |= {"args": {}} | ({"type": kind_type} if kind_type else {})
+        defaults[name] = defaults[name] | {"args": {}} | ({"type": kind_type} if kind_type else {})
     for name, own in (defaults | {"data_loader": _defaults_of(LoaderOptions)}).items():
         if isinstance(config.get(name), dict):
             config[name] = config[name] | {key: value for key, value in own.items() if key not in config[name]}
     return config
 
 
+@cache
 def _defaults_of(options: Any) -> dict[str, Any]:
     return {item.name: item.default for item in fields(options) if item.default is not MISSING}

@@ -197,7 +197,7 @@ def with_long_sections(config: Config) -> Config:
 
 def changed_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
     """The dotted keys whose values differ between two configs."""
-    if isinstance(old, dict) and isinstance(new, dict):
+    if isinstance(old, dict) and isinstance(new, dict) and old != new:
         keys = list(old) + [key for key in new if key not in old]
         return [
             changed
