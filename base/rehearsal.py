@@ -1,6 +1,5 @@
 """A rehearsal: steps before the run, or beside it, that leave no trace in the run."""
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -58,8 +57,6 @@ class TrainerSnapshot:
 @contextmanager
 def rehearsal(trainer: "BaseTrainer") -> Iterator[TrainerSnapshot]:
     """Steps in the block are a rehearsal: nothing is written, and behind the block all is as it was."""
-    is_collecting = gc.isenabled()
-    gc.disable()  # it would look through the many objects of a snapshot again and again
     snapshot = TrainerSnapshot(trainer)
     trainer.is_rehearsal = True
     try:
@@ -67,5 +64,3 @@ def rehearsal(trainer: "BaseTrainer") -> Iterator[TrainerSnapshot]:
     finally:
         snapshot.put_back()
         trainer.is_rehearsal = False
-        if is_collecting:
-            gc.enable()

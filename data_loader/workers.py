@@ -54,7 +54,7 @@ def batches_of(loader: DataLoader[Any], where: str, first: int, seconds: float) 
         _check_room(loader)
         iterator = _opened(loader, seconds)
     except BaseException as error:
-        _silence(error)
+        _forget_workers(error)
         workers = set(getattr(loader._iterator, "_workers", ()))
         reason = _reason(error, workers)
         _kill(workers | set(multiprocessing.active_children()) - living)
@@ -117,9 +117,9 @@ def _check_room(loader: DataLoader[Any]) -> None:
             thread.join()
 
 
-def _silence(error: BaseException) -> None:
-    """Keep torch from raising for each worker of an iterator that could not be made, and from what it does at the
-    iterator's end: it takes for granted that all workers are there."""
+def _forget_workers(error: BaseException) -> None:
+    """Have torch forget the workers of an iterator that could not be created. Otherwise its signal handler raises an
+    error for each worker that ends, and the iterator's destructor fails, because it expects all workers."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     for made in [value for frame in frames for value in frame.f_locals.values()]:
         if isinstance(made, _MultiProcessingDataLoaderIter) and not getattr(made, "_shutdown", False):
@@ -247,7 +247,7 @@ def _reason(error: BaseException, workers: set[BaseProcess]) -> str:
             "or give it more time: data_loader.timeout."
         )
     for worker in workers if isinstance(error, (OSError, EOFError, RuntimeError)) else ():
-        with suppress(RuntimeError):  # torch raises in the middle of anything when another worker dies
+        with suppress(RuntimeError):  # of torch's signal handler: another worker has died
             worker.join(0.2)  # the connection to one that dies breaks just before its end
     if reason := _why_not_started(error, workers):
         return (

@@ -1,4 +1,4 @@
-"""Fixtures for tests of `--check`."""
+"""Fixtures for tests of `--check`, and a trainer whose step takes a closure."""
 
 import re
 
@@ -7,6 +7,7 @@ import pytest
 import trainer.trainer
 from base.preflight import check_before_training
 from base.tools.check import check
+from logger.means import StepResult
 from utils.errors import UserError
 
 
@@ -49,3 +50,18 @@ def look_with(look, write_into):
         return look(trainer={"type": trainer_class.__name__} | sections.pop("trainer", {}), **sections)
 
     return look_with
+
+
+class WithClosure(trainer.trainer.Trainer):
+    """A step for optimizers that call it, such as LBFGS."""
+
+    def train_step(self, batch):
+        inputs, targets = batch
+
+        def closure():
+            self.optimizer.zero_grad()
+            loss = self.loss_fn(self.forward(inputs), targets)
+            loss.backward()
+            return loss
+
+        return StepResult({"loss": self.optimizer.step(closure).detach()}, len(targets))

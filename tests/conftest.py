@@ -62,7 +62,8 @@ class Project:
         """Write the config with whole sections replaced; keys of `trainer` are merged."""
         config = json.loads(json.dumps(self.config))
         config["trainer"] |= sections.pop("trainer", {})
-        (path := self.folder / "config.json").write_text(json.dumps(config | sections))
+        path = self.folder / "config.json"
+        path.write_text(json.dumps(config | sections))
         return path
 
     def command(self, script, *arguments):
@@ -135,21 +136,6 @@ def write_into(monkeypatch):
         monkeypatch.setattr(module, cls.__name__, cls, raising=False)
 
     return write
-
-
-class WithClosure(trainer.trainer.Trainer):
-    """A step for optimizers that call it, such as LBFGS."""
-
-    def train_step(self, batch):
-        inputs, targets = batch
-
-        def closure():
-            self.optimizer.zero_grad()
-            loss = self.loss_fn(self.forward(inputs), targets)
-            loss.backward()
-            return loss
-
-        return StepResult({"loss": self.optimizer.step(closure).detach()}, len(targets))
 
 
 def metrics_of(run_dir):

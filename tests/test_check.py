@@ -7,7 +7,8 @@ import re
 
 import pytest
 import torch
-from conftest import Scaling, WithClosure, assert_same
+from checking import WithClosure
+from conftest import Scaling, assert_same
 from torch import nn
 from torch.nn import functional as F
 

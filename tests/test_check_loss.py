@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import WithClosure
+from checking import WithClosure
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,6 +13,7 @@ import model.loss
 import model.metric
 import model.model
 import trainer.trainer
+from base.tools.check_loss import LossCalls
 from logger.means import StepResult
 
 PLAIN = {"metrics": [], "lr_scheduler": None}
@@ -81,12 +82,32 @@ def test_outputs_that_do_not_suit_the_loss_are_named(look, write_into, network, 
     assert f"ln 10 = {math.log(10):.4f} by chance" in rows["initial loss"]
 
 
-def test_an_optimizer_that_computes_the_loss_itself_is_looked_at_too(look, write_into):
+def test_a_loss_within_a_closure_is_checked(look, write_into):
     write_into(model.model, Ending)
     write_into(trainer.trainer, WithClosure)
     network = {"type": "Ending", "args": {"end": "softmax"}}
     sections = PLAIN | {"optimizer": {"type": "LBFGS", "args": {"max_iter": 2}}, "trainer": {"type": "WithClosure"}}
     assert TWICE in look(model=network, loss="cross_entropy", **sections)[1]
+
+
+def test_it_does_not_see_what_an_optimizer_reads_of_each_parameter(monkeypatch):
+    calls = []
+    original = LossCalls.__torch_function__
+    monkeypatch.setattr(LossCalls, "__torch_function__", lambda self, *args: calls.append(0) or original(self, *args))
+
+    def calls_of_step(count):
+        parameters = [nn.Parameter(torch.ones(2)) for _ in range(count)]
+        optimizer = torch.optim.Adam(parameters)
+        torch.stack(parameters).sum().backward()
+        with LossCalls(None):
+            calls.clear()
+            optimizer.step()
+            seen = len(calls)
+            parameters[0].relu()
+            assert len(calls) == seen + 1
+        return seen
+
+    assert calls_of_step(3) == calls_of_step(30)
 
 
 def test_log_softmax_before_cross_entropy_is_noted(look):

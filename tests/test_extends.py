@@ -188,7 +188,7 @@ def test_the_config_of_a_run_or_checkpoint_reads_nothing(project, monkeypatch):
 
 
 @pytest.mark.parametrize("section", [{"extends": "/etc/passwd"}, {"name": "${env:HIDDEN}"}])
-def test_that_of_a_checkpoint_alone_reads_nothing(project, monkeypatch, section):
+def test_the_config_inside_a_checkpoint_reads_nothing(project, monkeypatch, section):
     import test as test_script
 
     monkeypatch.setenv("HIDDEN", "8")

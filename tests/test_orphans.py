@@ -13,7 +13,7 @@ from data_loader.datasets import Digits
 from data_loader.loaders import make_batches
 from utils.options import LoaderOptions
 
-apart = multiprocessing.get_context("spawn")  # a fork would inherit the fork server of another test
+spawn = multiprocessing.get_context("spawn")  # a fork would inherit the fork server of another test
 
 
 class Hanging(Digits):
@@ -44,7 +44,7 @@ def load_all(data, **options):
 
 
 def started(*arguments, **options):
-    process = apart.Process(target=load_all, args=arguments, kwargs=options)
+    process = spawn.Process(target=load_all, args=arguments, kwargs=options)
     process.start()
     return process
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 import torch
-from conftest import WithClosure, assert_same, load
+from checking import WithClosure
+from conftest import assert_same, load
 from torch import nn
 
 import model.model

@@ -40,9 +40,9 @@ TESTS = {
         f"{FOREIGN}::test_names_of_files_and_metrics_do_not_steer_the_terminal_on_stdout",
         f"{FOREIGN}::test_names_in_a_state_do_not_steer_the_terminal",
     ],
-    "Nothing in it reads a file": ["test_extends.py::test_that_of_a_checkpoint_alone_reads_nothing"],
+    "Nothing in it reads a file": ["test_extends.py::test_the_config_inside_a_checkpoint_reads_nothing"],
     '`"extends"` and `${env:NAME}` are followed': [
-        "test_extends.py::test_that_of_a_checkpoint_alone_reads_nothing",
+        "test_extends.py::test_the_config_inside_a_checkpoint_reads_nothing",
         "test_extends.py::test_the_config_of_a_run_or_checkpoint_reads_nothing",
         "test_resume.py::test_weights_are_read_when_a_run_starts_and_not_when_it_goes_on_or_is_scored",
     ],

@@ -3,7 +3,7 @@
 from utils.config.frame import with_defaults
 from utils.config.loading import Config, changed_keys
 from utils.errors import ConfigError
-from utils.secrets import REDACTED, redacted
+from utils.secrets import REDACTED, redacted, redacted_text
 
 WHERE_A_RUN_IS = ("name", "trainer.save_dir")  # decides nothing that is computed
 MAY_CHANGE_ON_RESUME = (
@@ -43,10 +43,10 @@ def refused_keys(old: Config, new: Config) -> list[str]:
 
     def refused(saved: Config) -> list[str]:
         changed = changed_keys(with_defaults(saved), new)
-        return [key for key in changed if key not in may_change and not key.startswith("parallel.")]
+        return [redacted_text(key) for key in changed if key not in may_change and not key.startswith("parallel.")]
 
     keys = refused(old)
-    return refused(redacted(old)) if keys and REDACTED in str(new) else keys  # redacting takes long beside many runs
+    return refused(redacted(old)) if keys and REDACTED in str(new) else keys  # redacting thousands of configs is slow
 
 
 def refuse_changes(old: Config, new: Config) -> None:

@@ -48,14 +48,14 @@ class LossCall:
 class LossCalls(TorchFunctionMode):
     """Within its block: each cross-entropy through which gradients flow, and what is wrong with its scores.
 
-    It rests while an optimizer steps, whose thousands of looks at parameters it would slow down, unless the optimizer
-    computes the loss itself.
+    Paused while an optimizer steps, which reads attributes of each parameter many times; not where the step takes a
+    closure, which computes the loss.
     """
 
     def __init__(self, report: Report | None) -> None:
         super().__init__()
-        self._rest = torch._C.DisableTorchFunction()
-        self._is_resting = False
+        self._pause = torch._C.DisableTorchFunction()
+        self._is_paused = False
         self.calls: list[LossCall] = []
         self.has_log_softmax_twice = False
         self.report = report or Report()
@@ -63,29 +63,29 @@ class LossCalls(TorchFunctionMode):
 
     def __enter__(self) -> "LossCalls":
         self._hooks = [
-            register_optimizer_step_pre_hook(self._begin_rest),
-            register_optimizer_step_post_hook(self._end_rest),
+            register_optimizer_step_pre_hook(self._pause_for_step),
+            register_optimizer_step_post_hook(self._resume),
         ]
         super().__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._end_rest()
+        self._resume()
         for hook in self._hooks:
             hook.remove()
         super().__exit__(*exception)
 
-    def _begin_rest(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _pause_for_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-        has_closure = any(value not in (None, optimizer) for value in (*args, *kwargs.values()))
-        if not self._is_resting and not has_closure and all(type(one) in (Tensor, nn.Parameter) for one in parameters):
-            self._rest.__enter__()
-            self._is_resting = True
+        has_closure = any(value is not None and value is not optimizer for value in (*args, *kwargs.values()))
+        if not self._is_paused and not has_closure and all(type(one) in (Tensor, nn.Parameter) for one in parameters):
+            self._pause.__enter__()
+            self._is_paused = True
 
-    def _end_rest(self, *_: Any) -> None:
-        if self._is_resting:
-            self._is_resting = False
-            self._rest.__exit__(None, None, None)
+    def _resume(self, *_: Any) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._pause.__exit__(None, None, None)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
