@@ -134,6 +134,8 @@ class JSONLWriter(Writer):
                 if file.write(self._unwritten) < len(self._unwritten):
                     file.truncate(size)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                with suppress(OSError):  # a disk that fails is reported when the checkpoint is saved
+                    os.fsync(file.fileno())  # so that no checkpoint outlives the line of its epoch
         except OSError as error:
             log.warning("%s: %s. The line is kept for the next epoch.", shown_path(self._path), error.strerror)
         else:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import resource
 import shutil
@@ -14,6 +15,7 @@ from conftest import ROOT, load, metrics_of
 
 import train as train_script
 import trainer.trainer
+import utils.files
 from logger.writers import JSONLWriter
 
 # A disk of its own, in a name space of its own, which ends with the command. $1: where, $2: its size, $3: the config.
@@ -132,6 +134,37 @@ def test_the_next_epoch_is_saved_when_the_disk_takes_it_again(project, write_int
     assert [line["epoch"] for line in metrics_of(run)] == [1, 2, 3]
     assert (load(run / "last.pth")["epoch"], load(run / "model_best.pth")["epoch"]) == (3, 3)
     assert not (run / "checkpoint-epoch2.pth").exists()
+
+
+def test_the_next_epoch_is_saved_when_a_lost_drive_is_back(project, write_into, monkeypatch):
+    """While a drive is lost, every call on it fails; test_mounts has a real one."""
+
+    class OnLostDrive(Obstructed):
+        def obstruct(self):
+            def refuse(call):
+                def refused(path, *arguments, **options):
+                    if str(path).startswith(str(project.folder / "saved")):
+                        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+                    return call(path, *arguments, **options)
+
+                return refused
+
+            for name in ("stat", "lstat", "open", "unlink"):
+                monkeypatch.setattr(os, name, refuse(getattr(os, name)))
+            monkeypatch.setattr(utils.files, "open", refuse(open), raising=False)
+
+        def clear(self):
+            monkeypatch.undo()
+
+    write_into(trainer.trainer, OnLostDrive)
+    with monkeypatch.context() as monkeypatch:
+        config = project.write_config(trainer={"type": "OnLostDrive", "epochs": 3})
+        code, out, err = project.command(train_script, "-c", config)
+    assert code == 0, out + err
+    assert "Epoch 2 could not be saved" in out and "Transport endpoint is not connected: " in out
+    (run,) = project.run_dirs()
+    assert [line["epoch"] for line in metrics_of(run)] == [1, 2, 3]
+    assert load(run / "last.pth")["epoch"] == 3
 
 
 @pytest.mark.parametrize("tensorboard", [False, True])

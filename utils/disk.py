@@ -1,5 +1,6 @@
 """Sizes, and why a file could not be written, in terms of the disk."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ def why_not_written(error: OSError, folder: Path, content: Any) -> str:
     size = sum(tensor.nbytes for tensor in tensors(content) if tensor.layout is torch.strided)
     needed = f"more than {readable_size(size)} needed, " if size else ""
     disk = folder.absolute()
-    while not disk.is_mount() and disk != disk.parent:
+    while not os.path.ismount(disk) and disk != disk.parent:
         disk = disk.parent
     try:
         free = readable_size(shutil.disk_usage(disk).free)

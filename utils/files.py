@@ -47,7 +47,8 @@ def write_under_names(
             link_atomically(temporary, path)
         os.replace(temporary, paths[-1])
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to report
+            temporary.unlink()
         raise
     _flush_folder(paths[-1].parent)
 

@@ -54,7 +54,8 @@ class RunLock:
     def release(self) -> None:
         """Unlock the directory, if one was taken."""
         if self._run_dir is not None:
-            os.close(self._descriptor)
+            with suppress(OSError):  # of a network drive that was lost
+                os.close(self._descriptor)
         self._run_dir = None
 
     def take(self, run_dir: Path, wait_seconds: float = 0.0) -> Path:
@@ -95,7 +96,7 @@ class RunLock:
         """
         if self._lost is not None:
             raise self._lost
-        if self._run_dir is None or not self._holder or not self._run_dir.is_dir():
+        if self._run_dir is None or not self._holder or not os.path.isdir(self._run_dir):
             return
         if self._version and self._version == _version_of(self._run_dir):
             return
