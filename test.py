@@ -8,9 +8,9 @@ The last line on stdout is one JSON object of metrics.
 import argparse
 import sys
 
-from utils.distributed import world_size
+from utils.config.parser import Parser
+from utils.distributed.processes import world_size
 from utils.errors import exit_code_of
-from utils.parser import Parser
 
 
 def parse_arguments(argv=None):

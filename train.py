@@ -30,16 +30,16 @@ def run(args, config, places):
 
     from base.base_model import summary
     from base.checkpoints import Checkpoints
-    from base.preflight import check_before_training
-    from base.tools.anomaly import detect_anomaly
-    from base.tools.choose import tool_of
+    from base.checks.anomaly import detect_anomaly
+    from base.checks.choose import tool_of
+    from base.checks.preflight import check_before_training
     from logger.console import messages_to_file, messages_to_screen
     from logger.open_writers import open_writers
-    from utils.auto import new_run_dir
-    from utils.device import select_devices
-    from utils.distributed import connected
-    from utils.lock import RunLock
-    from utils.resume import read_source
+    from utils.checkpoints.auto import new_run_dir
+    from utils.checkpoints.lock import RunLock
+    from utils.checkpoints.resume import read_source
+    from utils.distributed.devices import select_devices
+    from utils.distributed.processes import connected
 
     log = logging.getLogger("train")
     with messages_to_screen(), connected(), RunLock() as lock, detect_anomaly(args.anomaly):
@@ -69,14 +69,14 @@ def run(args, config, places):
 
 def build_trainer(plan, devices, splits, is_new=False, init_from=None):
     """Every part by name, in the order in which they need each other."""
-    from base.kernels import fused_if_possible, in_memory_format, with_safe_kernels
     from base.lr_schedule import LRSchedule
-    from base.parameter_groups import parameter_groups
     from base.run import Run
-    from base.weights import prepared
-    from data_loader.folds import make_datasets
-    from data_loader.loaders import make_batches_of_splits
     from logger.metrics import Metrics
+    from utils.batches.folds import make_datasets
+    from utils.batches.loaders import make_batches_of_splits
+    from utils.modules.auto_tuning import fused_if_possible, in_memory_format, with_safe_kernels
+    from utils.modules.parameter_groups import parameter_groups
+    from utils.modules.weights import prepared
     from utils.seed import seed_everything
 
     seed_everything(plan.top.seed)

@@ -6,7 +6,7 @@ from itertools import islice
 from torch import Tensor, nn
 
 from utils.disk import readable_size
-from utils.shards import class_name
+from utils.distributed.shards import class_name
 
 MOST_ROWS = 100  # of a summary
 

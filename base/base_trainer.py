@@ -25,11 +25,11 @@ from logger.names import checked_values
 from logger.progress import Progress
 from logger.tables import VALID, EpochTable
 from logger.writers import Writers
-from utils.checkpoint import Stateful, load_into
-from utils.distributed import LostRank, world_size
+from utils.checkpoints.checkpoint import Stateful, load_into
+from utils.distributed.processes import LostRank, world_size
+from utils.distributed.signals import StopSignals
 from utils.errors import BatchError, RunError, Stopped
 from utils.seed import seed_own
-from utils.signals import StopSignals
 
 log = logging.getLogger(__name__)
 

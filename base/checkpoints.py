@@ -11,20 +11,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from base.finite import NonFinite
-from base.shard_writer import ShardWriter
-from utils.checkpoint import FORMAT_WITH_SHARDS, save_checkpoint
+from utils.checkpoints.checkpoint import FORMAT_WITH_SHARDS, save_checkpoint
+from utils.checkpoints.lock import LostRun, RunLock
+from utils.checkpoints.plain import NotPlain, plain
+from utils.checkpoints.run_checkpoints import (
+    BEST,
+    EPOCH,
+    LAST,
+    STEP,
+    drop_later,
+    keep_newest,
+    numbered_name,
+    restore_best,
+)
+from utils.checkpoints.run_dir import CONFIG, FAILURE, describe_run, note_end
+from utils.checkpoints.shard_writer import ShardWriter
+from utils.config.options import RunOptions
 from utils.disk import why_not_written
-from utils.distributed import from_first, is_first
+from utils.distributed.processes import from_first, is_first
+from utils.distributed.shards import Shards, gathered, taken_apart
+from utils.distributed.signals import requeue_in_slurm
 from utils.errors import BatchError, ConfigError, RunError, Stopped
 from utils.files import write_atomically
-from utils.lock import LostRun, RunLock
-from utils.options import RunOptions
 from utils.paths import shown_path
-from utils.plain import NotPlain, plain
-from utils.run_checkpoints import BEST, EPOCH, LAST, STEP, drop_later, keep_newest, numbered_name, restore_best
-from utils.run_dir import CONFIG, FAILURE, describe_run, note_end
-from utils.shards import Shards, gathered, taken_apart
-from utils.signals import requeue_in_slurm
 
 if TYPE_CHECKING:
     from base.base_trainer import BaseTrainer

@@ -6,8 +6,8 @@ from typing import Any
 
 from logger.means import RunningMeans
 from logger.metrics import Metrics
-from utils.distributed import is_first
-from utils.plain import named_numbers
+from utils.checkpoints.plain import named_numbers
+from utils.distributed.processes import is_first
 
 log = logging.getLogger(__name__)
 

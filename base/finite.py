@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils import distributed
+from utils.distributed import processes
+from utils.distributed.shards import own_part
 from utils.errors import RunError
-from utils.shards import own_part
 
 log = logging.getLogger(__name__)
 CHECK_STEPS = 50  # at the least
@@ -54,7 +54,7 @@ class FiniteWatch:
         """
         recent, self._recent = self._recent, []
         if not recent:
-            return distributed.gather(note) if note is not None else [note]
+            return processes.gather(note) if note is not None else [note]
         device = recent[-1][2].device
         values = iter(torch.cat([values.to(device) for _, _, values in recent]).tolist())
         own: dict[bool, list[Any]] = {True: [], False: []}  # by whether the run cannot go on with it
@@ -65,7 +65,7 @@ class FiniteWatch:
                     is_vital = not is_decided_by_loss or "loss" in name or name == "grad_norm"
                     own[is_vital].append((when, name, value))
         first = {is_vital: found[:1] for is_vital, found in own.items()}
-        all_first, notes = zip(*distributed.gather((first, note)), strict=True)
+        all_first, notes = zip(*processes.gather((first, note)), strict=True)
         for is_vital in (False, True):
             if found := list(chain.from_iterable(one[is_vital] for one in all_first)):
                 when, name, value = min(found, key=lambda one: one[0]["step"])
@@ -85,7 +85,7 @@ class FiniteWatch:
         if not self.stops:
             return
         own = _not_finite(modules, self._infinite_before)
-        if found := list(chain.from_iterable(distributed.gather(own[:1]))):
+        if found := list(chain.from_iterable(processes.gather(own[:1]))):
             raise NonFinite(
                 f"step {when['step']}: {found[0]} is not finite, though no step reported it.",
                 when | {"name": found[0]},

@@ -5,8 +5,8 @@ import math
 from typing import Any
 
 from logger.tables import value_table
-from utils.options import parse_monitor
-from utils.plain import named_numbers
+from utils.checkpoints.plain import named_numbers
+from utils.config.options import parse_monitor
 
 log = logging.getLogger(__name__)
 OFF = "off"

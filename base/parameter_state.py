@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
-from utils.checkpoint import CheckpointError
+from utils.checkpoints.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from base.base_trainer import BaseTrainer

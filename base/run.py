@@ -7,13 +7,13 @@ from typing import Any, Protocol
 from torch.utils.data import IterableDataset
 
 from logger.metrics import Metrics
-from utils.device import Devices
+from utils.config.options import RunOptions
+from utils.distributed.devices import Devices
 from utils.errors import ConfigError
-from utils.options import RunOptions
 
 
 class Batches(Protocol):
-    """The batches of a split, pass after pass; `data_loader.loaders.Batches` is one. Several processes get a part of
+    """The batches of a split, pass after pass; `utils.batches.loaders.Batches` is one. Several processes get a part of
     each: `samples` is how many are in this one's part of the last batch, `weight` what a mean over it weighs in the
     average over them."""
 

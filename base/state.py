@@ -9,13 +9,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from base.epoch_so_far import joined
-from base.kernels import as_saved
 from base.parameter_state import give_parameter_state, parameter_state
-from utils import distributed
-from utils.checkpoint import FORMAT, CheckpointError, Stateful, load_into, packed, unpacked
-from utils.plain import restored
+from utils.checkpoints.checkpoint import FORMAT, CheckpointError, Stateful, load_into, packed, unpacked
+from utils.checkpoints.plain import restored
+from utils.distributed import processes
+from utils.distributed.shards import fitted, is_sharded, mesh_of
+from utils.modules.auto_tuning import as_saved
 from utils.seed import rng_state, seed_own, set_rng_state
-from utils.shards import fitted, is_sharded, mesh_of
 
 if TYPE_CHECKING:
     from base.base_trainer import BaseTrainer
@@ -31,12 +31,12 @@ def state_of(trainer: "BaseTrainer", is_alone: bool = False) -> dict[str, Any]:
     """
     so_far = trainer.so_far
     own = {"epoch_so_far": so_far.state_dict(trainer.metrics) if so_far else {}, "rng": rng_state()}
-    if distributed.world_size() == 1:
+    if processes.world_size() == 1:
         first, others = own, []
     elif is_alone:
-        first, others = own, [own | {"rng": None}] * (distributed.world_size() - 1)
+        first, others = own, [own | {"rng": None}] * (processes.world_size() - 1)
     else:
-        first, *others = map(unpacked, distributed.gather(packed(own)))
+        first, *others = map(unpacked, processes.gather(packed(own)))
     return {
         "format": FORMAT,
         "epoch": trainer.epochs_done,
@@ -94,11 +94,11 @@ def _with_tensors(trainer: "BaseTrainer", state: dict[str, Any], source: str, na
     """The state with these parts whole, or with this process's part of them, if they stand in a folder of shards."""
     if "shards" not in state:
         return state
-    from utils.sharded_files import DamagedShards, with_tensors
+    from utils.checkpoints.sharded_files import DamagedShards, with_tensors
 
     mesh = mesh_of(trainer.parts(nn.Module).values())
     try:
-        return with_tensors(state, names, mesh, distributed.saving_group())
+        return with_tensors(state, names, mesh, processes.saving_group())
     except DamagedShards as error:
         raise CheckpointError(f"{source}: {error}.") from error
 
@@ -109,12 +109,12 @@ def _of_each_rank(state: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _give_own(trainer: "BaseTrainer", ranks: list[dict[str, Any]], source: str) -> None:
-    if len(ranks) == distributed.world_size():
-        own = ranks[distributed.rank()]
+    if len(ranks) == processes.world_size():
+        own = ranks[processes.rank()]
     else:
         log.warning(
             "%s is of %d process%s, this run has %d: it goes on from the same sample, but not to the last bit.",
-            source, len(ranks), "es" * (len(ranks) > 1), distributed.world_size(),
+            source, len(ranks), "es" * (len(ranks) > 1), processes.world_size(),
         )  # fmt: skip
         own = {"epoch_so_far": joined([rank["epoch_so_far"] for rank in ranks], trainer.metrics), "rng": None}
     if own["epoch_so_far"]:

@@ -9,7 +9,7 @@ from base.memory import explain_memory
 from logger.means import StepResult
 from logger.names import check_names
 from utils.batch import batch_size, samples_in
-from utils.distributed import explain_lost_rank
+from utils.distributed.processes import explain_lost_rank
 from utils.errors import BadReturn, RunError
 
 if TYPE_CHECKING:

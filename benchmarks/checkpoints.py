@@ -22,8 +22,8 @@ import torch  # noqa: E402
 
 import base.checkpoints  # noqa: E402
 import train  # noqa: E402
-import utils.run_checkpoints  # noqa: E402
-from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from utils.checkpoints import run_checkpoints  # noqa: E402
+from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 
 REPEATS = 15
 
@@ -85,7 +85,7 @@ def share_of_a_run(folder):
         return call
 
     base.checkpoints.save_checkpoint = timed(save_checkpoint, "save")
-    utils.run_checkpoints.load_training_checkpoint = timed(utils.run_checkpoints.load_training_checkpoint, "load")
+    run_checkpoints.load_training_checkpoint = timed(run_checkpoints.load_training_checkpoint, "load")
     config = ["-c", str(ROOT / "configs" / "fashion_mnist.json")]
     settings = ["--set", f"trainer.save_dir={folder}/saved"]
     start = time.perf_counter()

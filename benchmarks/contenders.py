@@ -19,7 +19,7 @@ from torch.nn.utils import get_total_norm  # noqa: E402
 from benchmarks.measure import AS_WRITTEN, FLOOR, Meter  # noqa: E402
 from benchmarks.peers import PEERS  # noqa: E402
 from benchmarks.workloads import WORKLOADS, Workload  # noqa: E402
-from utils.cpu import keep_freed_memory  # noqa: E402
+from utils.distributed.cpu import keep_freed_memory  # noqa: E402
 
 Train = Callable[[Workload, Path, Meter], None]
 

@@ -71,7 +71,7 @@ def template(workload, folder):
     from train import build_trainer
     from utils.config.loading import load_config
     from utils.config.plan import make_plan
-    from utils.device import select_devices
+    from utils.distributed.devices import select_devices
 
     class NoCheckpoints:
         def end_step(self, state, step):
@@ -94,7 +94,7 @@ def template(workload, folder):
 
 def by_turns():
     """In each process: epochs of both, by turns; their seconds."""
-    from utils.distributed import connected, is_first
+    from utils.distributed.processes import connected, is_first
 
     workload = WORKLOADS["fashion"]
     with connected(), tempfile.TemporaryDirectory() as folder:
@@ -122,7 +122,7 @@ def memory_of_steps(args):
 
     from train import build_trainer
     from utils.config.plan import make_plan
-    from utils.device import Devices
+    from utils.distributed.devices import Devices
 
     workload = WORKLOADS["resnet"]
     config = workload.config("saved/")

@@ -58,11 +58,11 @@ def print_parts() -> None:
     importlib.import_module("torch._dynamo")
     part("what torch's optimizers import (torch._dynamo)")
     import train
-    from base.preflight import check_before_training
+    from base.checks.preflight import check_before_training
     from logger.open_writers import open_writers
     from utils.config.loading import load_config
     from utils.config.plan import make_plan
-    from utils.device import select_devices
+    from utils.distributed.devices import select_devices
 
     part("import of the template")
     plan = make_plan(load_config(ROOT / "config.json"))

@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from utils.config.parser import Parser
 from utils.errors import exit_code_of
-from utils.parser import Parser
 
 SPLITS = ("train", "valid", "test")
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     from utils.config.places import Places
     from utils.config.plan import make_plan
     from utils.config.reading import read_config
-    from utils.device import Devices
+    from utils.distributed.devices import Devices
     from utils.encoding import print_visible
     from utils.errors import UserError
     from utils.paths import usable_path

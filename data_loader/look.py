@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from data_loader.methods import length_of, slow_path_note
+from utils.batches.methods import length_of, slow_path_note
 from utils.encoding import print_visible
 from utils.errors import UserError
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from utils.distributed import is_first
+from utils.checkpoints.run_dir import LOG
+from utils.distributed.processes import is_first
 from utils.encoding import ESCAPED, discard, visible
 from utils.errors import RunError, Stopped, UserError, note_run
 from utils.files import open_own_file
 from utils.known_secrets import hidden
-from utils.run_dir import LOG
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils import distributed
+from utils.distributed import processes
 from utils.errors import BadReturn
 
 Count = int | float | Tensor
@@ -85,7 +85,7 @@ class RunningMeans:
         sums: dict[str, float] = {}
         counts: dict[str, float] = {}
         own = [(names, totals.tolist()) for names, totals in self._totals()]
-        for names, totals in chain.from_iterable(distributed.gather(own)):
+        for names, totals in chain.from_iterable(processes.gather(own)):
             for name, value, count in zip(names, *totals, strict=True):
                 sums[name] = sums.get(name, 0.0) + value
                 counts[name] = counts.get(name, 0.0) + count

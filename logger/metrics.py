@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from logger.means import as_number
-from utils import distributed
 from utils.batch import detached, move, tensors
-from utils.checkpoint import packed, unpacked
+from utils.checkpoints.checkpoint import packed, unpacked
+from utils.checkpoints.plain import is_plain
+from utils.distributed import processes
 from utils.errors import BadReturn, ConfigError
-from utils.plain import is_plain
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +106,14 @@ def _scalar(name: str, value: Any) -> Tensor:
 
 def _of_all_ranks(name: str, metric: Any) -> Any:
     """The metric; of several processes, a copy that has seen what all of them have. torchmetrics' does that itself."""
-    if distributed.world_size() == 1 or hasattr(metric, "sync_on_compute"):
+    if processes.world_size() == 1 or hasattr(metric, "sync_on_compute"):
         return metric
     if not hasattr(metric, "merge_state"):
         raise ConfigError(
             f"metrics: {name!r} does not say how to put together what several processes have seen. Give the class "
             "merge_state(others), which takes in what its others have seen."
         )
-    states = [unpacked(state) for state in distributed.gather(packed(_state_of(metric)))]
+    states = [unpacked(state) for state in processes.gather(packed(_state_of(metric)))]
     device = next((tensor.device for tensor in tensors(_state_of(metric))), torch.device("cpu"))
     return merged(metric, states, device)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from logger.means import as_number
 from logger.tables import VALID
+from utils.config.options import is_name_of_the_run
 from utils.errors import BadReturn
-from utils.options import is_name_of_the_run
 
 
 def check_names(where: str, names: tuple[str, ...]) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from logger.writers import JSONLWriter, Writer, Writers
-from utils.distributed import is_first
-from utils.run_dir import METRICS
+from utils.checkpoints.run_dir import METRICS
+from utils.distributed.processes import is_first
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from utils.distributed import is_first
+from utils.distributed.processes import is_first
 
 log = logging.getLogger(__name__)
 

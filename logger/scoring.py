@@ -19,10 +19,10 @@ def score(build_trainer: Callable[..., Any], args: Namespace) -> None:
 
     from logger.console import messages_to_screen
     from logger.predictions import Predictions
-    from utils.device import select_devices
-    from utils.distributed import connected, is_first
+    from utils.checkpoints.resume import plan_to_score
+    from utils.distributed.devices import select_devices
+    from utils.distributed.processes import connected, is_first
     from utils.paths import shown_path, usable_path
-    from utils.resume import plan_to_score
 
     path_of_predictions = usable_path(args.predictions or "").absolute()
     if not path_of_predictions.parent.is_dir():

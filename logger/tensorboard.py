@@ -29,7 +29,7 @@ from torch.utils.tensorboard.summary import text as text_summary  # noqa: E402
 from logger.pictures import matrix_picture  # noqa: E402
 from logger.tables import VALID, is_learned  # noqa: E402
 from logger.writers import Picture, Writer  # noqa: E402
-from utils.shards import own_part  # noqa: E402
+from utils.distributed.shards import own_part  # noqa: E402
 
 log = logging.getLogger(__name__)
 _EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})\.")

@@ -5,8 +5,8 @@ import re
 import pytest
 
 import trainer.trainer
-from base.preflight import check_before_training
-from base.tools.check import check
+from base.checks.check import check
+from base.checks.preflight import check_before_training
 from logger.means import StepResult
 from utils.errors import UserError
 
@@ -14,7 +14,7 @@ from utils.errors import UserError
 @pytest.fixture
 def build(project, monkeypatch):
     """The trainer of a config, as `train.py` has it when the run would start."""
-    monkeypatch.setattr("base.tools.check.TIMED_STEPS", 7)
+    monkeypatch.setattr("base.checks.check.TIMED_STEPS", 7)
 
     def build(**sections):
         built = project.trainer(**sections)

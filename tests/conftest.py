@@ -23,7 +23,7 @@ import trainer.trainer  # noqa: E402
 from base.base_trainer import StepResult  # noqa: E402
 from utils.config.loading import load_config  # noqa: E402
 from utils.config.plan import make_plan  # noqa: E402
-from utils.device import Devices  # noqa: E402
+from utils.distributed.devices import Devices  # noqa: E402
 from utils.errors import UserError, exit_code_of  # noqa: E402
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits that it is ignored

@@ -17,7 +17,7 @@ import model.model
 import train
 import trainer.trainer
 from data_loader.datasets import Digits
-from utils.distributed import is_restarted, rank
+from utils.distributed.processes import is_restarted, rank
 from utils.errors import exit_code_of
 
 

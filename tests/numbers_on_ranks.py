@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from data_loader.loaders import make_batches
-from utils.distributed import connected, gather, is_first
-from utils.options import LoaderOptions
+from utils.batches.loaders import make_batches
+from utils.config.options import LoaderOptions
+from utils.distributed.processes import connected, gather, is_first
 
 WORKERS = (1, 2, 3)
 

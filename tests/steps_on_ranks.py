@@ -20,10 +20,10 @@ from train import build_trainer
 from trainer.gradients import clip_gradients
 from utils.config.loading import load_config
 from utils.config.plan import make_plan
-from utils.device import select_devices
-from utils.distributed import connected, gather, is_first, rank, sums, world_size
+from utils.distributed.devices import select_devices
+from utils.distributed.processes import connected, gather, is_first, rank, sums, world_size
+from utils.distributed.shards import whole
 from utils.errors import UserError
-from utils.shards import whole
 
 STEPS, DECAY, MAX_NORM = 3, 0.9, 0.5
 DIGITS = torch.utils.data.default_collate([Digits("train")[i] for i in range(64)])

@@ -12,10 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from data_loader.loaders import make_batches
 from examples.streaming.data import DigitStream
-from utils.distributed import connected, gather, is_first
-from utils.options import LoaderOptions
+from utils.batches.loaders import make_batches
+from utils.config.options import LoaderOptions
+from utils.distributed.processes import connected, gather, is_first
 
 WORKERS = (1, 2, 3)
 

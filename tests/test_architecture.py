@@ -89,15 +89,17 @@ def only_in(pattern, *allowed):
 
 
 def test_one_file_knows_each_of_these():
-    only_in(r"torch\.load\b|pickle\.load", "utils/checkpoint.py")
+    only_in(r"torch\.load\b|pickle\.load", "utils/checkpoints/checkpoint.py")
     only_in(r"SummaryWriter\b", "logger/tensorboard.py")
-    only_in(r"\bRANK\b|_RANK\b|WORLD_SIZE|TORCHELASTIC", "utils/distributed.py", "utils/launch.py")
-    only_in(r"import distributed as dist|init_process_group", "utils/distributed.py")
+    only_in(
+        r"\bRANK\b|_RANK\b|WORLD_SIZE|TORCHELASTIC", "utils/distributed/processes.py", "utils/distributed/launch.py"
+    )
+    only_in(r"import distributed as dist|init_process_group", "utils/distributed/processes.py")
     only_in(
         r"torch\.distributed\b",
-        "utils/distributed.py",
-        "utils/shards.py",
-        "utils/sharded_files.py",
+        "utils/distributed/processes.py",
+        "utils/distributed/shards.py",
+        "utils/checkpoints/sharded_files.py",
         "utils/snapshot.py",
     )
 

@@ -9,12 +9,12 @@ import torch
 from conftest import ROOT, assert_same, load, metrics_of, run_python, start_training, wait_for
 
 import train as train_script
-import utils.auto
+import utils.checkpoints.auto
+from utils.checkpoints.lock import RunLock
+from utils.checkpoints.resume import read_source
+from utils.checkpoints.run_checkpoints import open_checkpoint
 from utils.config.loading import load_config
 from utils.config.places import Places
-from utils.lock import RunLock
-from utils.resume import read_source
-from utils.run_checkpoints import open_checkpoint
 
 
 def auto(project, *arguments, code=0, **sections):
@@ -149,8 +149,8 @@ def test_a_killed_run_is_free_at_once_though_its_workers_live_on(project, alive)
     assert load(run / "last.pth")["epoch"] >= 1
 
 
-TRY = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from utils.lock import RunLock; "
-TRY += "RunLock().take(Path(sys.argv[2]))"
+TRY = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; "
+TRY += "from utils.checkpoints.lock import RunLock; RunLock().take(Path(sys.argv[2]))"
 
 
 def test_only_the_run_that_goes_on_is_locked(project):
@@ -250,7 +250,9 @@ def test_finished_runs_are_known_without_their_checkpoints(project, monkeypatch)
     """Also where the last checkpoint was replaced: then the note is not of it."""
     runs = [project.train() for _ in range(3)]
     opened = []
-    monkeypatch.setattr(utils.auto, "open_checkpoint", lambda path: opened.append(path) or open_checkpoint(path))
+    monkeypatch.setattr(
+        utils.checkpoints.auto, "open_checkpoint", lambda path: opened.append(path) or open_checkpoint(path)
+    )
     assert "3 runs in " in auto(project)
     assert opened == [runs[-1]]
     (runs[0] / "checkpoint-epoch1.pth").replace(runs[0] / "last.pth")

@@ -8,7 +8,7 @@ import test as test_script
 import train as train_script
 import trainer.trainer
 from model.model import LeNet
-from utils.checkpoint import CheckpointError, load_checkpoint
+from utils.checkpoints.checkpoint import CheckpointError, load_checkpoint
 
 
 def damaged(path):

@@ -15,14 +15,14 @@ from conftest import assert_same, load, metrics_of, run_python, wait_for
 from torch.utils.data import IterableDataset
 
 import data_loader.datasets
-import data_loader.loaders as loaders_module
-import data_loader.workers as workers_module
 import train as train_script
 import trainer.trainer
+import utils.batches.loaders as loaders_module
+import utils.batches.workers as workers_module
 from data_loader.datasets import Digits
-from data_loader.loaders import make_batches
+from utils.batches.loaders import make_batches
+from utils.config.options import LoaderOptions
 from utils.errors import BatchError
-from utils.options import LoaderOptions
 
 BATCHES = {"batch_size": 64}
 
@@ -220,7 +220,7 @@ def test_a_worker_that_hangs(fails_then_goes_on):
 
 
 def test_ten_minutes_are_the_time_of_a_worker_where_nothing_is_said():
-    from data_loader.loaders import _seconds
+    from utils.batches.loaders import _seconds
 
     assert _seconds(LoaderOptions(batch_size=1, num_workers=1)) == 600
     assert _seconds(LoaderOptions(batch_size=1, num_workers=1, timeout=0)) == 0

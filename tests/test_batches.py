@@ -16,9 +16,9 @@ from torch.utils.data import (
 )
 
 from base.base_dataset import BaseDataset
-from data_loader.loaders import make_batches
+from utils.batches.loaders import make_batches
+from utils.config.options import LoaderOptions
 from utils.errors import ConfigError
-from utils.options import LoaderOptions
 from utils.seed import seed_everything
 
 

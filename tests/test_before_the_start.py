@@ -130,7 +130,7 @@ WARMED_UP = {"type": "SequentialLR", "args": {"milestones": [2], "schedulers": P
     ],
 )
 def test_a_schedule_that_does_not_suit_the_length_of_the_run(project, caplog, scheduler, epochs, said):
-    from base.preflight import check_before_training
+    from base.checks.preflight import check_before_training
 
     check_before_training(project.trainer(lr_scheduler=scheduler, trainer={"epochs": epochs}))
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

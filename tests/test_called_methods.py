@@ -7,12 +7,12 @@ from torch.utils.data.dataset import random_split
 
 import data_loader.__main__ as look_script
 import data_loader.datasets
-from data_loader.advice import advise
 from data_loader.datasets import Digits
-from data_loader.loaders import make_batches
-from data_loader.methods import gives_batches, slow_path_note
+from utils.batches.advice import advise
+from utils.batches.loaders import make_batches
+from utils.batches.methods import gives_batches, slow_path_note
+from utils.config.options import LoaderOptions
 from utils.errors import ConfigError
-from utils.options import LoaderOptions
 
 
 class AllZero(Digits):

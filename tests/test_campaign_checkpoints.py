@@ -11,8 +11,8 @@ from conftest import load
 
 import test as test_script
 import train as train_script
+from utils.checkpoints.checksum import write_sealed
 from utils.files import write_atomically
-from utils.seal import write_sealed
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 VALUES = [

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import data_loader.datasets
 import trainer.trainer
 from base.base_trainer import BaseTrainer
-from base.tools.check import _readable, check
+from base.checks.check import _readable, check
 from logger.means import StepResult
 from utils.seed import rng_state
 

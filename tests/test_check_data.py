@@ -14,8 +14,8 @@ import data_loader.datasets
 import model.model
 import trainer.trainer
 from base.base_trainer import BaseTrainer
-from base.tools.check_data import _digest_of
-from base.tools.report import listed
+from base.checks.check_data import _digest_of
+from base.checks.report import listed
 from data_loader.datasets import Digits
 from logger.means import StepResult
 from utils.batch import batch_size
@@ -113,7 +113,7 @@ def test_where_time_is_over_it_says_how_far_it_came(look, write_into, monkeypatc
             return super().__getitem__(index)
 
     write_into(data_loader.datasets, Slow)
-    monkeypatch.setattr("base.tools.check_data.SECONDS", 0.2)
+    monkeypatch.setattr("base.checks.check_data.SECONDS", 0.2)
     rows, problems = look(dataset="Slow", model={"type": "LeNet", "args": {"num_classes": 12}}, metrics=[])
     assert problems == [], "a class may come later"
     seen = re.fullmatch(r"0 of (\d+); looked at the first (\d+) of train and (\d+) of valid", rows[SHARED])

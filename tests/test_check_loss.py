@@ -13,7 +13,7 @@ import model.loss
 import model.metric
 import model.model
 import trainer.trainer
-from base.tools.check_loss import LossCalls
+from base.checks.check_loss import LossCalls
 from logger.means import StepResult
 
 PLAIN = {"metrics": [], "lr_scheduler": None}

@@ -13,10 +13,10 @@ from base.checkpoints import Checkpoints
 from base.run import Run
 from logger.writers import Writers
 from model.model import LeNet
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.device import Devices
-from utils.lock import RunLock
-from utils.options import RunOptions
+from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from utils.checkpoints.lock import RunLock
+from utils.config.options import RunOptions
+from utils.distributed.devices import Devices
 
 
 def names(run):

@@ -9,8 +9,8 @@ import data_loader.__main__ as look_script
 import data_loader.datasets
 import test as test_script
 import train as train_script
-from data_loader.classes import check_classes
 from data_loader.datasets import Digits
+from utils.batches.classes import check_classes
 from utils.errors import ConfigError
 
 NAMES = ("고양이", "dog", "새")

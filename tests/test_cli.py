@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, assert_same, load, metrics_of, run_python
 
 import test as test_script
-from utils.run_dir import create_run_dir
+from utils.checkpoints.run_dir import create_run_dir
 
 
 @pytest.mark.parametrize("script", ["train.py", "test.py"])
@@ -121,7 +121,7 @@ def test_output_that_cannot_be_written_is_one_message(project, arguments):
 
 
 def test_runs_of_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch):
-    import utils.run_dir as module
+    import utils.checkpoints.run_dir as module
 
     class Stopped(module.datetime):
         @classmethod
@@ -134,7 +134,7 @@ def test_runs_of_the_same_second_have_directories_of_their_own(tmp_path, monkeyp
 
 
 def test_processes_that_start_at_once_have_directories_of_their_own(tmp_path):
-    script = "import sys; sys.path.insert(0, sys.argv[1]); from utils.run_dir import create_run_dir; "
+    script = "import sys; sys.path.insert(0, sys.argv[1]); from utils.checkpoints.run_dir import create_run_dir; "
     script += "print(create_run_dir(sys.argv[2], 'name'))"
     command = [sys.executable, "-c", script, str(ROOT), str(tmp_path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]

@@ -11,14 +11,14 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from base.preflight import check_before_training
+from base.checks.preflight import check_before_training
 from train import build_trainer
 from utils.config.frame import check_frame, with_defaults
 from utils.config.json_schema import SCHEMA
 from utils.config.loading import load_config, with_long_sections
 from utils.config.places import Places
 from utils.config.plan import make_plan
-from utils.device import Devices
+from utils.distributed.devices import Devices
 from utils.errors import BatchError, UserError
 
 DEFAULT = json.loads((ROOT / "tests" / "config.json").read_text())

@@ -8,8 +8,8 @@ from conftest import ROOT
 
 from utils.config.json_schema import DOCS, SCHEMA, files, versions
 from utils.config.lookup import KINDS
+from utils.config.options import LoaderOptions, RunOptions
 from utils.config.schemas import schemas_of_options
-from utils.options import LoaderOptions, RunOptions
 
 CONFIGS = [
     ROOT / "config.json",

@@ -10,7 +10,7 @@ from conftest import ROOT, assert_same, load, metrics_of, run_python
 
 import test as test_script
 from model.model import LeNet
-from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from utils.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 
 def replace(path, content):
@@ -95,7 +95,7 @@ LIMITED = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from utils.checkpoint import load_checkpoint
+from utils.checkpoints.checkpoint import load_checkpoint
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28), -1))
 load_checkpoint(Path(sys.argv[2]))

@@ -15,8 +15,8 @@ import data_loader.datasets
 import model.model
 import train as train_script
 import trainer.trainer
-from base.preflight import check_before_training
-from base.tools.anomaly import detect_anomaly
+from base.checks.anomaly import detect_anomaly
+from base.checks.preflight import check_before_training
 from data_loader.datasets import Digits
 from utils.config.fast_dev_run import fast_dev_run
 from utils.errors import RunError, exit_code_of

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-import utils.device
-from utils.cpu import available_cores
-from utils.device import Devices, select_devices
+import utils.distributed.devices
+from utils.distributed.cpu import available_cores
+from utils.distributed.devices import Devices, select_devices
 from utils.errors import UserError
 
 
@@ -79,7 +79,7 @@ def test_each_of_several_processes_has_a_gpu(monkeypatch, gpus, n_gpu, option, f
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    monkeypatch.setattr(utils.device, "set_up", lambda *_: None)
+    monkeypatch.setattr(utils.distributed.devices, "set_up", lambda *_: None)
     try:
         assert str(select_devices(n_gpu, option).main) == found
     except UserError as error:

@@ -9,7 +9,7 @@ import torch
 from conftest import ROOT, Project, load, metrics_of
 from ranks import torchrun
 
-from data_loader.lockstep import own_parts
+from utils.batches.sharding import own_parts
 
 CONFIG = {"dropout": 0.0}
 SETTINGS = {"epochs": 3, "log_steps": 1, "tensorboard": True, "monitor": "min val_loss"}

@@ -10,8 +10,6 @@ import pytest
 import torch
 from conftest import ROOT, Interrupting, load, metrics_of
 
-from data_loader.folds import make_datasets
-from data_loader.lockstep import own_parts
 from examples.text_classification import corpus
 from examples.text_classification.corpus import FAMILIES, SHARES, read_corpus, without_hints
 from examples.text_classification.data import LengthBuckets, Padded, StandardLibrary
@@ -22,8 +20,10 @@ from examples.text_classification.reference import scores
 from examples.text_classification.tokenizer import Tokenizer, words_of
 from examples.text_classification.trainer import TextTrainer
 from train import build_trainer
+from utils.batches.folds import make_datasets
+from utils.batches.sharding import own_parts
 from utils.config.plan import make_plan
-from utils.device import Devices
+from utils.distributed.devices import Devices
 
 PATH = ROOT / "examples" / "text_classification" / "config.json"
 CONFIG = json.loads(PATH.read_text())

@@ -7,7 +7,7 @@ from torch import nn
 
 import data_loader.datasets
 from data_loader.datasets import Digits
-from data_loader.folds import fold_numbers, make_datasets
+from utils.batches.folds import fold_numbers, make_datasets
 from utils.errors import ConfigError
 
 POOL = 1259 + 179

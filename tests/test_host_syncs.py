@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import trainer.trainer
 from logger.means import RunningMeans, StepResult
-from utils.device import Devices
+from utils.distributed.devices import Devices
 
 # In Python: what hands a tensor's values to the host. In the kernels: what must know values to go on.
 READS = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__", "__array__", "__contains__")

@@ -6,8 +6,8 @@ from conftest import load
 
 import test as test_script
 import train as train_script
+from utils.checkpoints.checksum import write_sealed
 from utils.files import write_under_names
-from utils.seal import write_sealed
 
 
 def save_checkpoint(folder, state, names):

@@ -12,8 +12,8 @@ import torch
 from conftest import assert_same, load, metrics_of, start_training
 
 from base.checkpoints import LAST
-from utils.checkpoint import load_training_checkpoint, save_checkpoint
-from utils.run_checkpoints import BEST, drop_later, keep_newest, numbered_name
+from utils.checkpoints.checkpoint import load_training_checkpoint, save_checkpoint
+from utils.checkpoints.run_checkpoints import BEST, drop_later, keep_newest, numbered_name
 
 pytestmark = pytest.mark.faults
 

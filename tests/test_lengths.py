@@ -10,9 +10,9 @@ from torch.utils.data import BatchSampler, Dataset, IterableDataset, Sampler
 import data_loader.datasets
 from base.base_dataset import BaseDataset
 from data_loader.datasets import Digits
-from data_loader.loaders import make_batches
 from utils.batch import move
-from utils.options import LoaderOptions
+from utils.batches.loaders import make_batches
+from utils.config.options import LoaderOptions
 
 
 class Endless(Sampler):

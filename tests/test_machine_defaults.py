@@ -12,11 +12,11 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 import model.model
 import trainer.trainer
-import utils.cpu
-from data_loader.advice import advise
+import utils.distributed.cpu
 from data_loader.datasets import Digits
-from data_loader.defaults import fitted
-from utils.options import LoaderOptions
+from utils.batches.advice import advise
+from utils.batches.defaults import fitted
+from utils.config.options import LoaderOptions
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -140,7 +140,7 @@ DIGITS, STREAM, SAMPLES = Digits("train"), Stream(), OneByOne()
     ],
 )
 def test_workers_fit_the_machine(monkeypatch, options, dataset, device, cores, workers, is_pinned, persist):
-    monkeypatch.setattr("data_loader.defaults.available_cores", lambda: cores)
+    monkeypatch.setattr("utils.batches.defaults.available_cores", lambda: cores)
     found = fitted(LoaderOptions(batch_size=4, **options), dataset, device)
     assert (found.num_workers, found.pin_memory, found.persistent_workers) == (workers, is_pinned, persist)
     assert found.prefetch_factor is None
@@ -156,27 +156,27 @@ def test_a_config_for_a_gpu_runs_on_the_cpu(project):
 )
 def test_a_containers_limit_counts(monkeypatch, tmp_path, text, cores):
     (tmp_path / "cpu.max").write_text(text)
-    monkeypatch.setattr(utils.cpu, "_V2", tmp_path / "cpu.max")
-    monkeypatch.setattr(utils.cpu.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert utils.cpu.available_cores() == cores
+    monkeypatch.setattr(utils.distributed.cpu, "_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(utils.distributed.cpu.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert utils.distributed.cpu.available_cores() == cores
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("-1", 8), ("250000", 3)])
 def test_an_old_containers_limit_counts(monkeypatch, tmp_path, quota, cores):
     (tmp_path / "quota").write_text(f"{quota}\n")
     (tmp_path / "period").write_text("100000\n")
-    monkeypatch.setattr(utils.cpu, "_V2", tmp_path / "none")
-    monkeypatch.setattr(utils.cpu, "_V1", (tmp_path / "quota", tmp_path / "period"))
-    monkeypatch.setattr(utils.cpu.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert utils.cpu.available_cores() == cores
+    monkeypatch.setattr(utils.distributed.cpu, "_V2", tmp_path / "none")
+    monkeypatch.setattr(utils.distributed.cpu, "_V1", (tmp_path / "quota", tmp_path / "period"))
+    monkeypatch.setattr(utils.distributed.cpu.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert utils.distributed.cpu.available_cores() == cores
 
 
 THREADS = """
 import sys, os, torch, pathlib
-import utils.cpu, utils.device
-utils.cpu._V2 = pathlib.Path(sys.argv[1])
+import utils.distributed.cpu, utils.distributed.devices
+utils.distributed.cpu._V2 = pathlib.Path(sys.argv[1])
 torch.set_num_threads(4)
-utils.device.select_devices(0)
+utils.distributed.devices.select_devices(0)
 print(torch.get_num_threads())
 """
 
@@ -185,7 +185,7 @@ print(torch.get_num_threads())
 def test_torch_uses_no_more_threads_than_there_are_cores(tmp_path, monkeypatch, environment, threads):
     (tmp_path / "cpu.max").write_text("100000 100000")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    done = run_python("-c", THREADS, tmp_path / "cpu.max", env=dict(utils.cpu.os.environ) | environment)
+    done = run_python("-c", THREADS, tmp_path / "cpu.max", env=dict(utils.distributed.cpu.os.environ) | environment)
     assert done.stdout.strip() == threads, done.stderr
 
 
@@ -235,9 +235,9 @@ def test_the_precision_of_matrix_products_is_the_configs(project, written, preci
 
 FAULTS = """
 import resource, sys, torch
-import utils.device
+import utils.distributed.devices
 if sys.argv[1] == "run":
-    utils.device.Devices().prepare("highest")
+    utils.distributed.devices.Devices().prepare("highest")
 def faults_of_a_round():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(8):

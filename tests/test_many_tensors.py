@@ -11,7 +11,7 @@ from torch import nn
 import model.model
 import train as train_script
 from base.base_model import MOST_ROWS, summary
-from base.rehearsal import rehearsal
+from base.checks.rehearsal import rehearsal
 from utils.snapshot import MOST_ITEMS
 
 

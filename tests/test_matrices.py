@@ -10,7 +10,7 @@ from logger.metrics import Metrics
 from logger.pictures import matrix_picture
 from logger.tables import matrix_table
 from model.metric import ConfusionMatrix
-from utils.checkpoint import packed, unpacked
+from utils.checkpoints.checkpoint import packed, unpacked
 
 COST = """
 import resource, sys, time
@@ -163,7 +163,7 @@ from logger.metrics import Metrics
 from logger.tables import matrix_table
 from logger.tensorboard import TensorBoardWriter
 from model.metric import ConfusionMatrix
-from utils.checkpoint import packed, unpacked
+from utils.checkpoints.checkpoint import packed, unpacked
 
 writer = TensorBoardWriter(pathlib.Path(tempfile.mkdtemp()), {})
 writer.matrix("first", torch.eye(3), 0)

@@ -9,7 +9,7 @@ from torch import nn
 
 import model.model
 from model.model import LeNet
-from utils.checkpoint import save_checkpoint
+from utils.checkpoints.checkpoint import save_checkpoint
 
 
 class WithView(nn.Module):
@@ -101,11 +101,11 @@ def test_channels_last_trains_to_the_same_and_resumes_bitwise(project, run_with_
 
 
 def test_scoring_makes_no_trial_which_would_take_the_memory_of_a_second_model(project, monkeypatch):
-    import base.kernels
+    import utils.modules.auto_tuning
 
     run = project.train(trainer={"epochs": 1})
     calls = []
-    monkeypatch.setattr(base.kernels, "_suits", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(utils.modules.auto_tuning, "_suits", lambda *arguments: calls.append(arguments))
     project.test("-r", run, "--split", "valid")
     assert not calls
     project.train(trainer={"epochs": 1})

@@ -16,10 +16,10 @@ import data_loader.__main__ as look_script
 import data_loader.datasets
 import train as train_script
 from data_loader.datasets import Digits
-from data_loader.loaders import make_batches
-from utils.broken_file import file_behind
+from utils.batches.broken_file import file_behind
+from utils.batches.loaders import make_batches
+from utils.config.options import LoaderOptions
 from utils.errors import BatchError
-from utils.options import LoaderOptions
 
 COUNT, BAD = 12, 7
 

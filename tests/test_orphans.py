@@ -10,8 +10,8 @@ import pytest
 from conftest import wait_for
 
 from data_loader.datasets import Digits
-from data_loader.loaders import make_batches
-from utils.options import LoaderOptions
+from utils.batches.loaders import make_batches
+from utils.config.options import LoaderOptions
 
 spawn = multiprocessing.get_context("spawn")  # a fork would inherit the fork server of another test
 

@@ -14,7 +14,7 @@ import data_loader.datasets
 import model.loss
 import trainer.trainer
 from base.base_trainer import BaseTrainer
-from base.tools.overfit import overfit
+from base.checks.overfit import overfit
 from logger.means import StepResult
 from utils.errors import RunError, Stopped, UserError, exit_code_of
 

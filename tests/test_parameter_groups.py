@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from base.parameter_groups import freeze, parameter_groups
 from utils.errors import ConfigError
+from utils.modules.parameter_groups import freeze, parameter_groups
 
 
 class Tagger(nn.Module):

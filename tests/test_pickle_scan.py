@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import assert_same, load, run_python
 
-from utils.checkpoint import load_checkpoint
-from utils.plain import MOST_DEPTH, NotPlain, plain
+from utils.checkpoints.checkpoint import load_checkpoint
+from utils.checkpoints.plain import MOST_DEPTH, NotPlain, plain
 
 
 def name(module, function):
@@ -108,7 +108,7 @@ PICKLES = {
 CHILD = """
 import resource, sys
 from pathlib import Path
-from utils.checkpoint import CheckpointError, load_checkpoint
+from utils.checkpoints.checkpoint import CheckpointError, load_checkpoint
 limit = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + 300 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
@@ -221,7 +221,7 @@ def test_a_reader_without_sizes_is_enough(tmp_path, monkeypatch):
             reader = whole(file)
             self.get_all_records, self.get_record = reader.get_all_records, reader.get_record
 
-    from utils.pickle_scan import check_pickles
+    from utils.checkpoints.pickle_scan import check_pickles
 
     torch.save({"weight": torch.ones(3)}, tmp_path / "weights.pth")
     monkeypatch.setattr("torch._C.PyTorchFileReader", Reader)

@@ -9,8 +9,8 @@ from conftest import load, metrics_of
 from torch import nn, optim
 
 import model.model
-from base.kernels import fused_if_possible, in_memory_format, with_safe_kernels
 from model.model import LeNet
+from utils.modules.auto_tuning import fused_if_possible, in_memory_format, with_safe_kernels
 
 STEPS = 6
 OPTIMIZERS = {

@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset
 
 import data_loader.datasets
 import trainer.trainer
-from base.tools.profile import profile
+from base.checks.profile import profile
 from utils.errors import UserError
 
 # torch_tb_profiler/consts.py: the files that TensorBoard's profiler plugin takes for traces.

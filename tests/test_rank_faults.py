@@ -12,7 +12,7 @@ from conftest import ROOT, Project, assert_same, load, metrics_of, wait_for
 from ranks import ranks_of, run_dir_with, start_torch_distributed_run, start_torchrun, stop, torchrun
 
 from data_loader.datasets import Digits
-from data_loader.loaders import make_batches
+from utils.batches.loaders import make_batches
 from utils.config.loading import load_config
 from utils.config.plan import make_plan
 from utils.errors import ConfigError

@@ -16,8 +16,8 @@ import model.metric
 import model.model
 import train as train_script
 import trainer.trainer
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.plain import NotPlain, plain, restored
+from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from utils.checkpoints.plain import NotPlain, plain, restored
 
 
 class Colour(enum.Enum):

@@ -13,9 +13,9 @@ from test_architecture import CORE, named
 import data_loader.datasets
 import test as test_script
 from data_loader.datasets import Digits
+from utils.checkpoints.checksum import write_sealed
 from utils.config.files import MOST_BYTES
 from utils.files import write_under_names
-from utils.seal import write_sealed
 from utils.secrets import REDACTED, is_secret, redacted, redacted_arguments
 
 

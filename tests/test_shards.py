@@ -16,8 +16,8 @@ from conftest import ROOT, Project, assert_same, load, metrics_of
 from ranks import ranks_of, run_dir_with, start_torchrun, torchrun
 from test_distributed import assert_close, step_losses
 
-from utils.checkpoint import save_checkpoint
-from utils.run_checkpoints import whole_checkpoint
+from utils.checkpoints.checkpoint import save_checkpoint
+from utils.checkpoints.run_checkpoints import whole_checkpoint
 
 SCRIPT = str(ROOT / "tests" / "faulty_train.py")
 FSDP = {"type": "fsdp", "args": {"modules": ["Conv2d"]}}

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, metrics_of, start_training, wait_for
 from slow_runs import assert_second_takes_over, first_run, runner  # noqa: F401
 
-from utils.lock import LostRun, RunLock
+from utils.checkpoints.lock import LostRun, RunLock
 
 NO_LOCKS = """
 import fcntl, os
@@ -92,10 +92,9 @@ def test_a_touched_lock_file_changes_nothing(tmp_path):
 
 def test_a_directory_that_is_lost_stays_lost(tmp_path):
     """Also where the other process has not written its name yet: what follows a failed check must not save."""
-    hold = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from utils.lock import RunLock; "
-    )
-    hold += "lock = RunLock(); lock.take(Path(sys.argv[2])); print('held', flush=True); time.sleep(100)"
+    hold = "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path; "
+    hold += "from utils.checkpoints.lock import RunLock; lock = RunLock(); "
+    hold += "lock.take(Path(sys.argv[2])); print('held', flush=True); time.sleep(100)"
     with RunLock() as lock:
         lock.take(tmp_path)
         lock.claim()

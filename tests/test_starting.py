@@ -173,7 +173,7 @@ def test_one_process_trains_whatever_started_it(project, monkeypatch, variables)
 def test_what_is_left_of_another_start_is_said_to_be_waited_for(project):
     """The first of two, of which the second never comes."""
     config = project.write_config()
-    script = "import train; import utils.distributed as d; d._WAIT_SECONDS, d._CONNECT_MINUTES = 0.1, 0.01;"
+    script = "import train; import utils.distributed.processes as d; d._WAIT_SECONDS, d._CONNECT_MINUTES = 0.1, 0.01;"
     script += "raise SystemExit(train.exit_code_of(train.main))"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

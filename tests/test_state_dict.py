@@ -9,9 +9,9 @@ from conftest import ROOT, assert_same, load, refusal, state_of
 from torch import nn
 from torchvision.models import mnasnet0_5
 
-from base.weights import load_starting_weights
 from model.model import LeNet
-from utils.run_checkpoints import load_weights
+from utils.checkpoints.run_checkpoints import load_weights
+from utils.modules.weights import load_starting_weights
 
 
 @pytest.fixture

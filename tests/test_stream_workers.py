@@ -15,9 +15,9 @@ from ranks import torchrun
 from torch.utils.data import get_worker_info
 
 import data_loader.datasets
-from data_loader.loaders import make_batches
+from utils.batches.loaders import make_batches
+from utils.config.options import LoaderOptions
 from utils.errors import BatchError
-from utils.options import LoaderOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 

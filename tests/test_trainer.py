@@ -17,7 +17,7 @@ from base.base_model import BaseModel, summary
 from base.base_trainer import BaseTrainer
 from base.run import Run
 from logger.progress import Progress
-from utils.options import RunOptions
+from utils.config.options import RunOptions
 
 # ---- the step ----
 
@@ -25,9 +25,9 @@ from utils.options import RunOptions
 def test_the_run_equals_a_loop_written_by_hand(project):
     """The same seeds, data and arithmetic, with no trainer: the same weights to the last bit."""
     from data_loader.datasets import Digits
-    from data_loader.loaders import make_batches
     from model.model import LeNet
-    from utils.options import LoaderOptions
+    from utils.batches.loaders import make_batches
+    from utils.config.options import LoaderOptions
     from utils.seed import seed_everything
 
     run = project.train(lr_scheduler=None, model=project.config["model"] | {"channels_last": False})

@@ -21,9 +21,9 @@ from torchvision.models import (
     resnet18,
 )
 
-from base.weights import initialize, load_starting_weights
 from model.model import LeNet
 from utils.errors import ConfigError
+from utils.modules.weights import initialize, load_starting_weights
 
 DEFAULT = "ResNet18_Weights.IMAGENET1K_V1"
 

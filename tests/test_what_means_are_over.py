@@ -13,9 +13,9 @@ import model.model
 import train as train_script
 from base.base_dataset import BaseDataset
 from base.loss_items import LossItems
-from data_loader.loaders import make_batches
 from utils.batch import is_batch_first, samples_in
-from utils.options import LoaderOptions
+from utils.batches.loaders import make_batches
+from utils.config.options import LoaderOptions
 
 SAMPLES, BATCH = 22, 4  # a last batch of two
 G = torch.Generator().manual_seed(0)

@@ -12,7 +12,7 @@ from conftest import run_python
 import data_loader.datasets
 import train as train_script
 from data_loader.datasets import Digits
-from utils.cpu import available_cores
+from utils.distributed.cpu import available_cores
 
 
 class Lambda(Digits):

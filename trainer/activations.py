@@ -11,7 +11,7 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from utils.shards import class_name
+from utils.distributed.shards import class_name
 
 
 def checkpoint_activations(model: nn.Module, patterns: str | list[str] | None) -> None:

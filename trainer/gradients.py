@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from utils.shards import whole
+from utils.distributed.shards import whole
 
 
 def check_max_norm(max_norm: float | None) -> float | None:

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from base.checks.step_option import StepOption
 from base.loss_items import LossItems
 from base.memory import is_out_of_memory
 from base.run import Run
-from base.step_option import StepOption
 from logger.means import mean_over
-from utils import distributed
 from utils.batch import batch_size, split
+from utils.distributed import processes
 from utils.seed import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
@@ -51,14 +51,14 @@ class MicroBatches(StepOption):
     ):
         if size is not None and size != "auto" and size < 1:
             raise ValueError(f"micro_batch_size is {size}, not a number of samples")
-        if size == "auto" and distributed.steps_are_joint():
+        if size == "auto" and processes.steps_are_joint():
             raise ValueError('micro_batch_size: "auto" does not go with parallel fsdp. Write a number, or use ddp')
         self.is_on, self.is_auto = size is not None, size == "auto"
         self.size = None if size == "auto" else size
         self._run, self._model, self._forward = run, model, forward
         self._items = items
-        self._ranks = distributed.world_size()
-        self._ranks = distributed.world_size()
+        self._ranks = processes.world_size()
+        self._ranks = processes.world_size()
         self.is_complete = False
         self._weight: float | Tensor = 1.0
 
@@ -85,11 +85,11 @@ class MicroBatches(StepOption):
                 yield part
         if not self.is_on:
             return
-        if self.is_auto and distributed.sums([0])[0]:
+        if self.is_auto and processes.sums([0])[0]:
             raise _OtherRankIsShort
         self.is_complete = True  # from here on, all processes have what they need
         if self.is_auto:
-            distributed.average(parameter.grad for parameter in self._model.parameters() if parameter.grad is not None)
+            processes.average(parameter.grad for parameter in self._model.parameters() if parameter.grad is not None)
 
     def samples(self) -> int:
         """In this process's part of the batch at hand."""
@@ -105,16 +105,16 @@ class MicroBatches(StepOption):
         items = [torch.as_tensor(number, dtype=torch.float64) for number in own]
         total = torch.stack(items).sum()
         if ranks > 1:
-            (joint,) = distributed.sums([float(total)])  # waits for the device
+            (joint,) = processes.sums([float(total)])  # waits for the device
             total = total.new_tensor(joint)
         return [(ranks * number / total.clamp(min=torch.finfo(total.dtype).tiny)).float() for number in items]
 
     def _count(self, whole: int) -> int:
         """Parts of a batch of so many samples: as many on all processes, where a forward pass takes all of them."""
         count = math.ceil(whole / (self.size or whole))
-        if not distributed.steps_are_joint():
+        if not processes.steps_are_joint():
             return count
-        counts, sizes = zip(*distributed.gather((count, whole)), strict=True)
+        counts, sizes = zip(*processes.gather((count, whole)), strict=True)
         return min(max(counts), *sizes)
 
     def halve(self, whole: int) -> bool:
@@ -167,7 +167,7 @@ class _Attempt:
         if not is_own and not isinstance(error, _OtherRankIsShort):
             return False
         if is_own:
-            distributed.sums([1])
+            processes.sums([1])
         if not self._micro_batches.halve(self._whole) and is_own:
             return False
         traceback.clear_frames(trace)

@@ -17,7 +17,7 @@ from trainer.micro_batches import MicroBatches, MicroBatchSize, fitting_memory, 
 from trainer.precision import Amp, Precision
 from trainer.preview import Preview
 from utils.batch import batch_size
-from utils.checkpoint import Stateful
+from utils.checkpoints.checkpoint import Stateful
 
 
 class Trainer(BaseTrainer):

@@ -95,11 +95,11 @@ def exit_code_of(command: Callable[[], None]) -> int:
 
 
 def _code_of(command: Callable[[], None]) -> int:
-    from utils.distributed import is_first, rank
+    from utils.distributed.launch import check_launch, end_with_agent
+    from utils.distributed.processes import is_first, rank
+    from utils.distributed.signals import show_stacks_on_quit
     from utils.encoding import discard
     from utils.frames import short_traceback
-    from utils.launch import check_launch, end_with_agent
-    from utils.signals import show_stacks_on_quit
 
     who = ""
     show_stacks_on_quit()

@@ -12,9 +12,7 @@ from typing import Any
 from utils.known_secrets import hidden
 from utils.paths import PROJECT_ROOT, shown_path
 
-# Of data_loader/ and trainer/, what calls a person's code.
-_OF_THE_RUN = {"batches.py", "loaders.py", "lockstep.py", "repeatable.py", "streams.py", "workers.py", "failures.py"}
-_OF_THE_RUN |= {"micro_batches.py", "activations.py"}
+_OF_THE_RUN = {"micro_batches.py", "activations.py"}  # in trainer/: they call a person's code
 MOST_CHARACTERS = 300  # of the text of an error
 
 
@@ -84,7 +82,7 @@ def _class_of(error: BaseException) -> list[str]:
 
 def _is_of_person(path: Path) -> bool:
     """Whether a file is one that a person edits, and not the run around it."""
-    return is_own(path) and path.relative_to(PROJECT_ROOT).parts[0] != "logger" and path.name not in _OF_THE_RUN
+    return is_own(path) and path.name not in _OF_THE_RUN
 
 
 def _is_in_project(path: Path) -> bool:
@@ -115,4 +113,4 @@ def is_own(path: Path) -> bool:
     if not path.is_relative_to(PROJECT_ROOT):
         return False
     parts = path.relative_to(PROJECT_ROOT).parts
-    return parts[0] not in ("base", "utils", "train.py", "test.py") and "site-packages" not in parts
+    return parts[0] not in ("base", "logger", "utils", "train.py", "test.py") and "site-packages" not in parts

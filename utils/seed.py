@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from utils.distributed import rank
+from utils.distributed.processes import rank
 
 
 def derived_seed(*parts: int | str) -> int:

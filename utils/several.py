@@ -93,9 +93,9 @@ def _failure_of(run: Callable[[Namespace], object], args: Namespace, is_first: b
 
 def _reached(args: Namespace) -> Row:
     """Where a run is, and its values in the best epoch; in the last one, where nothing decides."""
-    from utils.auto import run_of_plan
+    from utils.checkpoints.auto import run_of_plan
+    from utils.checkpoints.run_dir import METRICS
     from utils.config.plan import make_plan
-    from utils.run_dir import METRICS
 
     plan = make_plan(read_config(args.config, args.set, Places()))
     run_dir, checkpoint = run_of_plan(plan)

@@ -12,7 +12,7 @@ from base.run import Run
 from examples.gan.model import Generator
 from examples.gan.pictures import grid
 from trainer.averaging import WeightAverage
-from utils.checkpoint import Stateful
+from utils.checkpoints.checkpoint import Stateful
 
 ROWS = 8  # of the picture; a column is a class
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from examples.text_classification.tokenizer import Tokenizer
 from trainer.trainer import Trainer
-from utils.checkpoint import Stateful
+from utils.checkpoints.checkpoint import Stateful
 
 
 class TextTrainer(Trainer):

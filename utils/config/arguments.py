@@ -7,10 +7,10 @@ from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 
-from utils.distributed import world_size
+from utils.config.parser import Parser
+from utils.distributed.processes import world_size
 from utils.encoding import print_visible
 from utils.errors import shown
-from utils.parser import Parser
 
 _OF_FILES = dict.fromkeys((".json", ".yaml", ".yml"), "-c")  # the option of a file with this ending; of others, -r
 
@@ -44,7 +44,7 @@ def parse_arguments(description: str, short_options: Mapping[str, str], argv: Se
 
 def _what_was_meant(unknown: Sequence[str], options: Iterable[str]) -> str:
     """What to write instead of unknown arguments. `options`: the known ones."""
-    from utils.options import LoaderOptions, RunOptions, TopOptions
+    from utils.config.options import LoaderOptions, RunOptions, TopOptions
 
     name, equals, value = unknown[0].partition("=")
     value = value or next((argument for argument in unknown[1:2] if not argument.startswith("-")), "")

@@ -7,9 +7,9 @@ from typing import Any
 
 from utils.config.frame import DEFAULTS, REQUIRED, SECTIONS
 from utils.config.lookup import KINDS, catalogue
+from utils.config.options import LoaderOptions, TopOptions
 from utils.config.schemas import Schema, described, schemas_of_options
 from utils.config.signatures import signature_text
-from utils.options import LoaderOptions, TopOptions
 
 HEAD = """\
 # The config

@@ -7,9 +7,9 @@ from typing import Any
 from utils.config.binding import Binder
 from utils.config.loading import Config
 from utils.config.lookup import KINDS
+from utils.config.options import LoaderOptions, RunOptions, TopOptions
 from utils.config.places import Places
 from utils.errors import ConfigError, closest, shown
-from utils.options import LoaderOptions, RunOptions, TopOptions
 from utils.secrets import missing_secrets
 
 REQUIRED = ("name", "model", "dataset", "data_loader", "trainer")

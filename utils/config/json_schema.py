@@ -9,10 +9,10 @@ from typing import Any
 from utils.config.docs import config_docs
 from utils.config.frame import REQUIRED, SECTIONS
 from utils.config.lookup import KINDS, Kind, catalogue
+from utils.config.options import LoaderOptions, TopOptions
 from utils.config.schemas import Schema, schemas_of_options
 from utils.config.signatures import own_parameters, schema_of_parameter, takes_more
 from utils.files import write_atomically
-from utils.options import LoaderOptions, TopOptions
 from utils.paths import PROJECT_ROOT
 
 SCHEMA, DOCS = "schema/config.schema.json", "docs/config.md"

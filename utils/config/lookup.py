@@ -13,12 +13,19 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from utils.config.options import (
+    DatasetOptions,
+    MetricOptions,
+    ModelOptions,
+    OptimizerOptions,
+    RunOptions,
+    SchedulerOptions,
+)
 from utils.errors import ConfigError, closest
-from utils.options import DatasetOptions, MetricOptions, ModelOptions, OptimizerOptions, RunOptions, SchedulerOptions
 from utils.paths import PROJECT_ROOT
 
 Predicate = Callable[[Any], bool]
-PARALLEL = "utils.parallel.Parallel"
+PARALLEL = "utils.distributed.parallel.Parallel"
 
 
 @dataclass(frozen=True)
@@ -197,9 +204,9 @@ KINDS = {
     ),
     "function": Kind("a function of the project, by its dotted name", inspect.isfunction, positional=1),
     "parallel": Kind(
-        "a function that says that it returns a utils.parallel.Parallel",
+        "a function that says that it returns a utils.distributed.parallel.Parallel",
         _is_parallel,
-        project="utils.parallel",
+        project="utils.distributed.parallel",
     ),
 }
 

@@ -8,11 +8,11 @@ from utils.config.binding import Binder, Component
 from utils.config.frame import frame_mistakes, in_new_words, with_defaults
 from utils.config.loading import Config
 from utils.config.lookup import KINDS, Kind
+from utils.config.options import LoaderOptions, Patterns, RunOptions, TopOptions
 from utils.config.places import Places
 from utils.config.schemas import misfit, schema_of
 from utils.config.signatures import parameters
 from utils.errors import ConfigError, shown
-from utils.options import LoaderOptions, Patterns, RunOptions, TopOptions
 
 RESERVED = ("epoch", "step", "loss", "lr", "grad_norm", "skipped", "seconds", "items_per_second", "data_wait_share")
 NAMED = ("model", "dataset", "loss", "optimizer", "lr_scheduler", "trainer", "parallel")
