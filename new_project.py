@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from utils.errors import UserError, exit_code_of
+from utils.errors import UserError
+from utils.exit_codes import exit_code_of
 from utils.paths import PROJECT_ROOT, usable_path
 
 NOT_COPIED = {".git", "saved", "data"}  # at the top; further down, such a name is a project's own

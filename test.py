@@ -10,7 +10,7 @@ import sys
 
 from utils.config.parser import Parser
 from utils.distributed.processes import world_size
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 
 def parse_arguments(argv=None):
@@ -28,8 +28,8 @@ def parse_arguments(argv=None):
 
 def main(argv=None):
     args = parse_arguments(argv)
+    from base.build import build_trainer
     from logger.scoring import score
-    from train import build_trainer
 
     score(build_trainer, args)
 

@@ -5,30 +5,30 @@ python train.py -r saved/NAME/RUN_ID
 """
 
 import utils  # noqa: F401 - first, since it says what is wrong with the start itself
-from logger.scoring import score
 from utils.config.arguments import parse_arguments
 from utils.config.loading import config_text
 from utils.config.reading import config_of
-from utils.errors import exit_code_of
-from utils.several import each_run
+from utils.exit_codes import exit_code_of
+from utils.extras import extra
 
 # Each is short for --set KEY=VALUE. Add yours here.
 SHORT_OPTIONS = {"--lr": "optimizer.args.lr", "--bs": "data_loader.batch_size"}
 
 
 def main(argv=None):
-    def start(args):
-        with config_of(args) as (config, places):
-            run(args, config, places)
+    args = parse_arguments(__doc__, SHORT_OPTIONS, argv)
+    if args.folds or args.seeds:
+        return extra("multi_run", "--folds" if args.folds else "--seeds").each_run(args, train)
+    with config_of(args) as (config, places):
+        train(args, config, places)
 
-    each_run(parse_arguments(__doc__, SHORT_OPTIONS, argv), start, lambda args: score(build_trainer, args))
 
-
-def run(args, config, places):
+def train(args, config, places):
     """Train, or do what a tool does in the place of training."""
     import logging
 
     from base.base_model import summary
+    from base.build import build_trainer
     from base.checkpoints import Checkpoints
     from base.checks.anomaly import detect_anomaly
     from base.checks.choose import tool_of
@@ -65,34 +65,6 @@ def run(args, config, places):
             checkpoints.start(trainer, source)
             writers = open_writers(run_dir, options.tensorboard, plan.config, trainer.epochs_done, trainer.step)
             trainer.train(checkpoints, writers)
-
-
-def build_trainer(plan, devices, splits, is_new=False, init_from=None):
-    """Every part by name, in the order in which they need each other."""
-    from base.lr_schedule import LRSchedule
-    from base.run import Run
-    from logger.metrics import Metrics
-    from utils.batches.folds import make_datasets
-    from utils.batches.loaders import make_batches_of_splits
-    from utils.modules.auto_tuning import fused_if_possible, in_memory_format, with_safe_kernels
-    from utils.modules.parameter_groups import parameter_groups
-    from utils.modules.weights import prepared
-    from utils.seed import seed_everything
-
-    seed_everything(plan.top.seed)
-    datasets = make_datasets(plan.dataset.build, splits, plan.dataset.extras.fold)
-    batches = make_batches_of_splits(datasets, plan.top.seed, plan.loader_options, devices.main)
-    metrics = Metrics({name: metric.build() for name, metric in plan.metrics.items()}).to(devices.main)
-    model = prepared(plan.model.build(), plan.model.extras, plan.model.target, is_new, init_from)
-    targets = [part.target for part in (plan.optimizer, plan.trainer, plan.loss)]
-    model = in_memory_format(devices.share(model), plan.model.extras.channels_last, batches, *targets)
-    loss_fn = devices.move(plan.loss.build())
-    fused = fused_if_possible(plan.optimizer.target, plan.optimizer.args, model)
-    groups = parameter_groups(model, plan.optimizer.extras.groups or ())
-    optimizer = with_safe_kernels(plan.optimizer.build(params=groups, **fused))
-    lr_scheduler = LRSchedule(plan.lr_scheduler.build(optimizer=optimizer), plan.lr_scheduler.extras.interval)
-    run = Run(plan.run_options, batches, metrics, devices, plan.top.seed)
-    return plan.trainer.build(run=run, model=model, loss_fn=loss_fn, optimizer=optimizer, lr_scheduler=lr_scheduler)
 
 
 if __name__ == "__main__":

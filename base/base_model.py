@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ class BaseModel(nn.Module):
         return summary(self)
 
 
-def summary(model: nn.Module) -> str:
+def summary(model: Any) -> str:
     """A table of a module's children: parameters, trainable ones, buffers, and bytes in a checkpoint."""
     rows = [("module", "type", "parameters", "trainable", "buffers", "saved")]
     for name, module in islice(_children(model), MOST_ROWS):

@@ -94,7 +94,9 @@ class BaseTrainer(ABC):
             with StopSignals():
                 try:
                     while not self.is_finished:
-                        for line in table.lines(*self._train_and_save_one_epoch()):
+                        start = time.perf_counter()
+                        progress = self._train_phase()
+                        for line in table.lines(*self._end_epoch(progress, start)):
                             log.info(line)
                 except (Stopped, BatchError) as stop:
                     checkpoints.interrupt(self._good_state, self.step, stop)
@@ -185,47 +187,13 @@ class BaseTrainer(ABC):
 
     # ---- its parts, in calling order ----
 
-    def _train_and_save_one_epoch(self) -> tuple[dict[str, Any], bool]:
-        """Its values, and whether it is the best one."""
-        self._values, best_before = self._train_one_epoch(), self.monitor.best_values
-        is_best = self.monitor.update(self._values)
-        for schedule in self.parts(LRSchedule).values():
-            schedule.on_epoch_end(self._values.get(self.monitor.name))
-        self._checkpoints.check_lock()
-        self.writers.epoch(self._values)
-        self.so_far = None
-        self._is_saved = self._checkpoints.end_epoch(self._good_state, self.epoch, is_best, self.is_finished)
-        if not self._is_saved:
-            self.monitor.best_values = best_before  # a best that is not on the disk is none
-        return self._values, is_best
-
-    def _train_one_epoch(self) -> dict[str, Any]:
-        start, seed = time.perf_counter(), self.run.seed
+    def _train_phase(self) -> Progress:
+        """The training phase of the next epoch, or the rest of it where the run was stopped within one."""
         if self.so_far is None:
             self.epoch += 1
-            seed_own(seed, "epoch", self.epoch)
+            seed_own(self.run.seed, "epoch", self.epoch)
             self.so_far = EpochSoFar(self.learning_rates())
-        trained, progress = self._train_phase(self.so_far)
-        self.run.batches["train"].advise(progress.wait_seconds, progress.seconds)
-        seed_own(seed, "after training", self.epoch)  # so that a stop from here on resumes here
-        self.run.devices.share_buffers(self.parts(nn.Module).values())
-        options = self.run.options
-        validated = self.evaluate("valid", options.valid_steps) if "valid" in self.run.batches else {}
-        scalars = self.writers.matrices_in(trained, "train", self.step)
-        scalars |= {
-            VALID + name: value for name, value in self.writers.matrices_in(validated, "valid", self.step).items()
-        }
-        values = {"epoch": self.epoch, "step": self.step} | self.so_far.learning_rates | scalars
-        own = dict(values)
-        self.on_epoch_end(values)
-        values = checked_values(f"{type(self).__name__}.on_epoch_end", own, values)
-        if options.histogram_period and self.epoch % options.histogram_period == 0:
-            self.writers.histograms(self.parts(nn.Module), self.step)
-        clock = {"items_per_second": progress.items_per_second, "data_wait_share": progress.data_wait_share}
-        return values | {"seconds": time.perf_counter() - start} | clock
-
-    def _train_phase(self, so_far: EpochSoFar) -> tuple[dict[str, Any], Progress]:
-        """The rest of the training phase; `so_far.trained` tells that there is none."""
+        so_far = self.so_far
         self.set_training(True)
         self.run.devices.parallel.check_unchanged(vars(self).values())
         self.metrics.reset()
@@ -239,7 +207,7 @@ class BaseTrainer(ABC):
         schedules = self.parts(LRSchedule).values()
         for batch in progress:
             rates = self.learning_rates()
-            result = self.result_of(self.train_step, batch, batches.samples)
+            result = result_of(self, self.train_step, batch, batches.samples)
             self.step += 1
             so_far.steps += 1
             when = {"step": self.step, "epoch": self.epoch, "batch": so_far.steps, "learning_rates": rates}
@@ -254,7 +222,41 @@ class BaseTrainer(ABC):
         self.watch.check()
         if so_far.trained is None:
             so_far.trained = so_far.means.compute() | scalars_and_matrices(self.metrics.compute())
-        return so_far.trained, progress
+        return progress
+
+    def _end_epoch(self, progress: Progress, start: float) -> tuple[dict[str, Any], bool]:
+        """Validate, log and save. Returns the values of the epoch, and whether it is the best one."""
+        self._values, best_before = self._values_of_epoch(progress, start), self.monitor.best_values
+        is_best = self.monitor.update(self._values)
+        for schedule in self.parts(LRSchedule).values():
+            schedule.on_epoch_end(self._values.get(self.monitor.name))
+        self._checkpoints.check_lock()
+        self.writers.epoch(self._values)
+        self.so_far = None
+        self._is_saved = self._checkpoints.end_epoch(self._good_state, self.epoch, is_best, self.is_finished)
+        if not self._is_saved:
+            self.monitor.best_values = best_before  # a best that is not on the disk is none
+        return self._values, is_best
+
+    def _values_of_epoch(self, progress: Progress, start: float) -> dict[str, Any]:
+        assert self.so_far is not None and self.so_far.trained is not None, "the training phase is over"
+        self.run.batches["train"].advise(progress.wait_seconds, progress.seconds)
+        seed_own(self.run.seed, "after training", self.epoch)  # so that a stop from here on resumes here
+        self.run.devices.share_buffers(self.parts(nn.Module).values())
+        options = self.run.options
+        validated = self.evaluate("valid", options.valid_steps) if "valid" in self.run.batches else {}
+        scalars = self.writers.matrices_in(self.so_far.trained, "train", self.step)
+        scalars |= {
+            VALID + name: value for name, value in self.writers.matrices_in(validated, "valid", self.step).items()
+        }
+        values = {"epoch": self.epoch, "step": self.step} | self.so_far.learning_rates | scalars
+        own = dict(values)
+        self.on_epoch_end(values)
+        values = checked_values(f"{type(self).__name__}.on_epoch_end", own, values)
+        if options.histogram_period and self.epoch % options.histogram_period == 0:
+            self.writers.histograms(self.parts(nn.Module), self.step)
+        clock = {"items_per_second": progress.items_per_second, "data_wait_share": progress.data_wait_share}
+        return values | {"seconds": time.perf_counter() - start} | clock
 
     def _good_state(self) -> dict[str, Any]:
         """What may be saved: nothing that is not finite."""

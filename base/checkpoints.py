@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from base.finite import NonFinite
+from base.trainer_like import TrainerLike
 from utils.checkpoints.checkpoint import FORMAT_WITH_SHARDS, save_checkpoint
 from utils.checkpoints.lock import LostRun, RunLock
 from utils.checkpoints.plain import NotPlain, plain
@@ -35,9 +36,6 @@ from utils.errors import BatchError, ConfigError, RunError, Stopped
 from utils.files import write_atomically
 from utils.paths import shown_path
 
-if TYPE_CHECKING:
-    from base.base_trainer import BaseTrainer
-
 log = logging.getLogger(__name__)
 State = Callable[[], dict[str, Any]]
 
@@ -61,7 +59,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
         self._shards = ShardWriter()
 
-    def start(self, trainer: "BaseTrainer", source: Path | None) -> None:
+    def start(self, trainer: TrainerLike, source: Path | None) -> None:
         """Make the directory that of a run which goes on from `source`; None for a new one.
 
         A new run is saved before its first step: what cannot be saved is found now, and a kill at any time leaves
@@ -77,7 +75,7 @@ class Checkpoints:
         self._shards.finish()
         trainer.monitor.load_state_dict(from_first(trainer.monitor.state_dict))
 
-    def _start(self, trainer: "BaseTrainer", source: Path | None, make: State) -> None:
+    def _start(self, trainer: TrainerLike, source: Path | None, make: State) -> None:
         content: dict[str, Any] = {}
         try:
             self._lock.claim()

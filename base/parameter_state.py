@@ -1,18 +1,16 @@
 """What trains, and the state of optimizers, by the names of parameters: a run may freeze and thaw them and add groups,
 and the order in which a model makes its layers may change between two starts."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
+from base.trainer_like import TrainerLike
 from utils.checkpoints.checkpoint import CheckpointError
 
-if TYPE_CHECKING:
-    from base.base_trainer import BaseTrainer
 
-
-def parameter_state(trainer: "BaseTrainer") -> dict[str, Any]:
+def parameter_state(trainer: TrainerLike) -> dict[str, Any]:
     """The names of the parameters in each group of each optimizer, and of those that do not train."""
     named = _named(trainer)
     names = {parameter: name for name, parameter in named.items()}
@@ -28,7 +26,7 @@ def parameter_state(trainer: "BaseTrainer") -> dict[str, Any]:
     }
 
 
-def give_parameter_state(trainer: "BaseTrainer", state: dict[str, Any], source: str) -> dict[str, Any]:
+def give_parameter_state(trainer: TrainerLike, state: dict[str, Any], source: str) -> dict[str, Any]:
     """Freeze and thaw as a checkpoint has it, and add the groups that the run has added to its optimizers. Returns the
     checkpoint with the states of optimizers in the order of their parameters now.
 
@@ -53,7 +51,7 @@ def give_parameter_state(trainer: "BaseTrainer", state: dict[str, Any], source: 
     }
 
 
-def _named(trainer: "BaseTrainer") -> dict[str, Tensor]:
+def _named(trainer: TrainerLike) -> dict[str, Tensor]:
     found: dict[Tensor, str] = {}
     for key, module in trainer.parts(nn.Module).items():
         for name, parameter in module.named_parameters(prefix=key):

@@ -14,11 +14,11 @@ from utils.errors import ConfigError
 
 class Batches(Protocol):
     """The batches of a split, pass after pass; `utils.batches.loaders.Batches` is one. Several processes get a part of
-    each: `samples` is how many are in this one's part of the last batch, `weight` what a mean over it weighs in the
-    average over them."""
+    each: `samples` is how many are in this one's part of the last batch, `gradient_weight` what a mean over it weighs
+    in the average over them."""
 
     samples: int
-    weight: float
+    gradient_weight: float
 
     @property
     def dataset(self) -> Any:

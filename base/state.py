@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Collection
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from base.epoch_so_far import joined
 from base.parameter_state import give_parameter_state, parameter_state
+from base.trainer_like import TrainerLike
 from utils.checkpoints.checkpoint import FORMAT, CheckpointError, Stateful, load_into, packed, unpacked
 from utils.checkpoints.plain import restored
 from utils.distributed import processes
@@ -17,14 +18,11 @@ from utils.distributed.shards import fitted, is_sharded, mesh_of
 from utils.modules.auto_tuning import as_saved
 from utils.seed import rng_state, seed_own, set_rng_state
 
-if TYPE_CHECKING:
-    from base.base_trainer import BaseTrainer
-
 log = logging.getLogger(__name__)
 OWN = ("epoch_so_far", "rng")  # what each process has of its own
 
 
-def state_of(trainer: "BaseTrainer", is_alone: bool = False) -> dict[str, Any]:
+def state_of(trainer: TrainerLike, is_alone: bool = False) -> dict[str, Any]:
     """A checkpoint without its config. All processes of a run ask for it together.
 
     `is_alone`: they do not, but the training phase is over: all have the same values of it, and go on with new seeds.
@@ -50,7 +48,7 @@ def state_of(trainer: "BaseTrainer", is_alone: bool = False) -> dict[str, Any]:
     }
 
 
-def state_alone(trainer: "BaseTrainer") -> dict[str, Any] | None:
+def state_alone(trainer: TrainerLike) -> dict[str, Any] | None:
     """A checkpoint when a training phase is over, made without a word from other processes; None where that cannot be,
     or where a parameter is not finite."""
     modules = trainer.parts(nn.Module)
@@ -59,7 +57,7 @@ def state_alone(trainer: "BaseTrainer") -> dict[str, Any] | None:
     return state_of(trainer, is_alone=True)
 
 
-def give_state(trainer: "BaseTrainer", state: dict[str, Any], source: str, names: Collection[str]) -> None:
+def give_state(trainer: TrainerLike, state: dict[str, Any], source: str, names: Collection[str]) -> None:
     """Go on from a checkpoint; with `names`, take only these parts from it.
 
     Raises:
@@ -90,7 +88,7 @@ def _load_fitted(part: Stateful, state: dict[str, Any]) -> None:
     part.load_state_dict(fitted(part, state))
 
 
-def _with_tensors(trainer: "BaseTrainer", state: dict[str, Any], source: str, names: Collection[str]) -> dict[str, Any]:
+def _with_tensors(trainer: TrainerLike, state: dict[str, Any], source: str, names: Collection[str]) -> dict[str, Any]:
     """The state with these parts whole, or with this process's part of them, if they stand in a folder of shards."""
     if "shards" not in state:
         return state
@@ -108,7 +106,7 @@ def _of_each_rank(state: dict[str, Any]) -> list[dict[str, Any]]:
     return [first, *state.get("other_ranks", [])]
 
 
-def _give_own(trainer: "BaseTrainer", ranks: list[dict[str, Any]], source: str) -> None:
+def _give_own(trainer: TrainerLike, ranks: list[dict[str, Any]], source: str) -> None:
     if len(ranks) == processes.world_size():
         own = ranks[processes.rank()]
     else:

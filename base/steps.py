@@ -3,24 +3,23 @@
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from base.memory import explain_memory
+from base.trainer_like import TrainerLike
 from logger.means import StepResult
 from logger.names import check_names
 from utils.batch import batch_size, samples_in
+from utils.distributed.exact_gradients import set_weight
+from utils.distributed.memory import explain_memory
 from utils.distributed.processes import explain_lost_rank
 from utils.errors import BadReturn, RunError
-
-if TYPE_CHECKING:
-    from base.base_trainer import BaseTrainer
 
 _MISSING = re.compile(r"did not receive grad for rank \d+: ([\d ]+)")
 _check_names_once = lru_cache(maxsize=64)(check_names)
 
 
 def result_of(
-    trainer: "BaseTrainer", step: Callable[[Any], StepResult], batch: Any, samples: int | None = None
+    trainer: TrainerLike, step: Callable[[Any], StepResult], batch: Any, samples: int | None = None
 ) -> StepResult:
     """Give a batch to `train_step` or `valid_step`. `samples`: how many are in it; None for what its shape tells.
 
@@ -29,8 +28,8 @@ def result_of(
         RunError: memory does not suffice, or another process has ended.
     """
     trainer.samples = batch_size(batch) if samples is None else samples_in(batch, samples)
-    if "train" in trainer.run.batches:  # for what splits the batch, and does not know the trainer
-        trainer.run.batches["train"].samples = trainer.samples
+    if "train" in trainer.run.batches:
+        set_weight(trainer.run.batches["train"].gradient_weight)
     try:
         result = step(trainer.run.devices.move(batch))
     except (RuntimeError, MemoryError) as error:
@@ -48,7 +47,7 @@ def result_of(
     return result
 
 
-def _explain_missing_gradients(error: BaseException, trainer: "BaseTrainer") -> None:
+def _explain_missing_gradients(error: BaseException, trainer: TrainerLike) -> None:
     """Raise `RunError` if it is what torch's DistributedDataParallel says of the step before this one."""
     if "finished reduction in the prior iteration" not in str(error):
         return

@@ -78,12 +78,12 @@ def template(workload: Workload, folder: Path, meter: Meter, *settings: str) -> 
 
     phase, update = BaseTrainer._train_phase, Progress.update
 
-    def metered_phase(self, so_far):
+    def metered_phase(self):
         meter.start_epoch()
-        values, progress = phase(self, so_far)
+        progress = phase(self)
         meter.end_epoch()
-        meter.loss(values["loss"])
-        return values, progress
+        meter.loss(self.so_far.trained["loss"])
+        return progress
 
     def metered_update(self, items):
         if meter.is_inside():  # or else it is a batch of the validation
@@ -109,9 +109,9 @@ SETTINGS = {
     "template, 2 workers": ["data_loader.num_workers=2"],
     "template, not pinned": ["data_loader.pin_memory=false"],
     "template, channels_last": ["model.channels_last=true"],
-    "template, bf16": ["trainer.args.amp=bf16"],
-    "template, bf16, channels_last": ["trainer.args.amp=bf16", "model.channels_last=true"],
-    "template, compile": ["trainer.args.compile=true"],
+    "template, bf16": ["trainer.type=FullTrainer", "trainer.args.amp=bf16"],
+    "template, bf16, channels_last": ["trainer.type=FullTrainer", "trainer.args.amp=bf16", "model.channels_last=true"],
+    "template, compile": ["trainer.type=FullTrainer", "trainer.args.compile=true"],
 }
 for name, settings in SETTINGS.items():
     CONTENDERS[name] = lambda *args, settings=settings: template(*args, *settings)

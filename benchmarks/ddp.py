@@ -66,9 +66,9 @@ def hand_written(workload, folder):
 
 def template(workload, folder):
     """The train phase of `train.py`, with all that belongs to it: an epoch at each call."""
+    from base.build import build_trainer
     from base.epoch_so_far import EpochSoFar
     from logger.open_writers import open_writers
-    from train import build_trainer
     from utils.config.loading import load_config
     from utils.config.plan import make_plan
     from utils.distributed.devices import select_devices
@@ -87,7 +87,9 @@ def template(workload, folder):
 
     def epoch(number):
         trainer.epoch = number
-        return trainer._train_phase(EpochSoFar({}))[0]["loss"]
+        trainer.so_far = EpochSoFar({})
+        trainer._train_phase()
+        return trainer.so_far.trained["loss"]
 
     return epoch
 
@@ -120,13 +122,13 @@ def peak_memory(**args):
 def memory_of_steps(args):
     import resource
 
-    from train import build_trainer
+    from base.build import build_trainer
     from utils.config.plan import make_plan
     from utils.distributed.devices import Devices
 
     workload = WORKLOADS["resnet"]
     config = workload.config("saved/")
-    config["trainer"]["args"] = args
+    config["trainer"] |= {"type": "FullTrainer", "args": args}
     config["data_loader"]["batch_size"] = 160
     trainer = build_trainer(make_plan(config), Devices(), ["train"])
     trainer.set_training(True)

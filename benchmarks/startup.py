@@ -57,7 +57,7 @@ def print_parts() -> None:
 
     importlib.import_module("torch._dynamo")
     part("what torch's optimizers import (torch._dynamo)")
-    import train
+    from base.build import build_trainer
     from base.checks.preflight import check_before_training
     from logger.open_writers import open_writers
     from utils.config.loading import load_config
@@ -67,7 +67,7 @@ def print_parts() -> None:
     part("import of the template")
     plan = make_plan(load_config(ROOT / "config.json"))
     part("config: names looked up, arguments bound")
-    trainer = train.build_trainer(plan, select_devices(0), ["train", "valid"], is_new=True)
+    trainer = build_trainer(plan, select_devices(0), ["train", "valid"], is_new=True)
     part("data, model, optimizer")
     check_before_training(trainer)
     part("trial: a batch each way, schedules tried out")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from utils.config.parser import Parser
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 SPLITS = ("train", "valid", "test")
 
@@ -31,9 +31,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
 
+    from base.build import build_trainer
     from data_loader.look import described, described_split, named_values, show
     from logger.console import messages_to_screen
-    from train import build_trainer
     from utils.config.places import Places
     from utils.config.plan import make_plan
     from utils.config.reading import read_config

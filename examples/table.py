@@ -26,7 +26,7 @@ from examples.tabular.compare import measured, rivals
 from examples.tabular.data import Diabetes
 from examples.text_classification.reference import scores
 from examples.text_classification.tokenizer import words_of
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "README.md"

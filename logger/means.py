@@ -38,6 +38,22 @@ def mean_over(mean: Tensor, count: Count) -> Tensor:
     return mean
 
 
+def mean_of_parts(parts: list[dict[str, Tensor]], counts: list[int]) -> dict[str, Tensor]:
+    """The means over all parts, of those over each; `counts`: samples in each."""
+    if len(parts) == 1:
+        return parts[0]
+    means = {}
+    for name in parts[0]:
+        values = torch.stack([part[name].detach() for part in parts])
+        over = [getattr(part[name], "over", None) for part in parts]
+        own = counts if None in over else over
+        items = torch.stack([torch.as_tensor(number, device=values.device) for number in own]).double()
+        total = items.sum()
+        mean = (torch.where(items > 0, values, 0.0) * (items / total)).sum().to(values.dtype)
+        means[name] = mean if None in over else mean_over(mean, total)
+    return means
+
+
 class RunningMeans:
     """Sums of `mean * count`, divided by the sum of the counts once, when they are read.
 

@@ -22,7 +22,8 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from utils.errors import UserError, exit_code_of  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.exit_codes import exit_code_of  # noqa: E402
 
 CARDS = "loss/train", "loss/valid", "predictions/valid", "accuracy/train", "accuracy/valid", "ConfusionMatrix/valid"
 IMAGES = CARDS[2::3]  # the last of each row of three

@@ -21,10 +21,13 @@ import test as test_script  # noqa: E402
 import train as train_script  # noqa: E402
 import trainer.trainer  # noqa: E402
 from base.base_trainer import StepResult  # noqa: E402
+from base.build import build_trainer  # noqa: E402
+from trainer.full_trainer import FullTrainer  # noqa: E402
 from utils.config.loading import load_config  # noqa: E402
 from utils.config.plan import make_plan  # noqa: E402
 from utils.distributed.devices import Devices  # noqa: E402
-from utils.errors import UserError, exit_code_of  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.exit_codes import exit_code_of  # noqa: E402
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits that it is ignored
 os.environ.pop("PYTHONUNBUFFERED", None)  # what a program has not flushed at its end is tested, too
@@ -88,7 +91,7 @@ class Project:
     def trainer(self, devices=None, **sections):
         """A trainer as the command makes it, before its run."""
         plan = make_plan(load_config(self.write_config(**sections)))
-        return train_script.build_trainer(plan, devices or Devices(), ["train", "valid"])
+        return build_trainer(plan, devices or Devices(), ["train", "valid"])
 
     def resume(self, run, *arguments):
         """Continue a run that must end well; its output."""
@@ -230,7 +233,7 @@ class Stopping:
             os.kill(os.getpid(), self.signal)
 
 
-class Interrupting(Stopping, trainer.trainer.Trainer):
+class Interrupting(Stopping, FullTrainer):
     """The supervised step, and the signal."""
 
 

@@ -18,7 +18,7 @@ import train
 import trainer.trainer
 from data_loader.datasets import Digits
 from utils.distributed.processes import is_restarted, rank
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 
 class Faulty(trainer.trainer.Trainer):

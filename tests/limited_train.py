@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 import train
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 SECONDS = 100.0  # after which a run hangs
 

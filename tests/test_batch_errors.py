@@ -230,7 +230,7 @@ HANGING = """
 import signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import data_loader.datasets as datasets
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 import train
 
 class Hanging(datasets.Digits):

@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT, assert_same, load, metrics_of, wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+FULL = {"type": "FullTrainer", "args": {"ema_decay": 0.9, "micro_batch_size": 8, "amp": "bf16"}}
 
 MARK = "CAMPAIGN_OF_KILLS"  # in the environment of each process of a run
 SMALL = {"type": "LeNet", "args": {"num_classes": 10, "channels": [4, 8], "hidden": 16}}
@@ -40,7 +41,7 @@ PLATEAU = {"type": "ReduceLROnPlateau", "args": {"patience": 0}}
 FSDP = {"type": "fsdp", "args": {"modules": ["Conv2d"]}}
 RUNS = {  # launcher, config, arguments
     "plain": ([], digits(lr_scheduler=PLATEAU), ["-r", "auto"]),
-    "options": ([], digits(trainer={"args": {"ema_decay": 0.9, "micro_batch_size": 8, "amp": "bf16"}}), ["-r", "auto"]),
+    "options": ([], digits(trainer=FULL), ["-r", "auto"]),
     "ddp": (TORCHRUN, digits(), ["-r", "auto", "-d", "cpu"]),
     "fsdp": (TORCHRUN, digits(parallel=FSDP), ["-r", "auto", "-d", "cpu"]),
     "folds": ([], digits(epochs=2), ["--folds", "2"]),

@@ -11,8 +11,8 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from base.build import build_trainer
 from base.checks.preflight import check_before_training
-from train import build_trainer
 from utils.config.frame import check_frame, with_defaults
 from utils.config.json_schema import SCHEMA
 from utils.config.loading import load_config, with_long_sections

@@ -19,7 +19,8 @@ from base.checks.anomaly import detect_anomaly
 from base.checks.preflight import check_before_training
 from data_loader.datasets import Digits
 from utils.config.fast_dev_run import fast_dev_run
-from utils.errors import RunError, exit_code_of
+from utils.errors import RunError
+from utils.exit_codes import exit_code_of
 
 # ---- trainer.valid_steps ----
 

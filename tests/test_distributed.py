@@ -150,6 +150,16 @@ def test_a_step_of_two_processes_is_that_of_the_whole_batch(steps_of_ranks, kind
     assert found["apart"] < tolerance and found["same_on_all_ranks"]
 
 
+@pytest.mark.parametrize("processes", [2, 3])
+def test_gradients_are_those_of_the_whole_batch_without_a_line_in_the_step(processes):
+    """7 and 8 samples on 2 and 3 processes: equal and unequal parts, with losses over samples, over labelled items, and
+    with penalties on parameters."""
+    done = torchrun(script="tests/gradients_on_ranks.py", processes=processes, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    errors = json.loads(done.stdout.splitlines()[-1])
+    assert len(errors) == 16 and {name: error for name, error in errors.items() if not error < 2e-6} == {}
+
+
 def test_what_does_not_go_with_shards(steps_of_ranks):
     words = [
         "ema_decay: does not",

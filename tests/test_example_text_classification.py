@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import ROOT, Interrupting, load, metrics_of
 
+from base.build import build_trainer
 from examples.text_classification import corpus
 from examples.text_classification.corpus import FAMILIES, SHARES, read_corpus, without_hints
 from examples.text_classification.data import LengthBuckets, Padded, StandardLibrary
@@ -19,7 +20,6 @@ from examples.text_classification.padding import padding_share
 from examples.text_classification.reference import scores
 from examples.text_classification.tokenizer import Tokenizer, words_of
 from examples.text_classification.trainer import TextTrainer
-from train import build_trainer
 from utils.batches.folds import make_datasets
 from utils.batches.sharding import own_parts
 from utils.config.plan import make_plan

@@ -211,7 +211,7 @@ def test_mistakes_at_the_top_show_without_torch(tmp_path, content):
     path = tmp_path / ("own.yaml" if content == "a: [" else "own.json")
     if content is not None:
         path.write_text(content)
-    script = "import sys, train\nfrom utils.errors import exit_code_of\n"
+    script = "import sys, train\nfrom utils.exit_codes import exit_code_of\n"
     script += "code = exit_code_of(lambda: train.main(sys.argv[1:]))\nsys.exit(9 if 'torch' in sys.modules else code)"
     assert run_python("-c", script, "-c", path).returncode == 2
 

@@ -21,7 +21,7 @@ import os, sys
 sys.path.insert(0, {root!r})
 {patch}
 import train
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 sys.exit(exit_code_of(train.main))
 """
 NO_FOLDER_FLUSH = """

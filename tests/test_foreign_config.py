@@ -33,6 +33,7 @@ def test_it_starts_no_workers_and_compiles_nothing(project, foreign, monkeypatch
             "persistent_workers": True,
             "batch_size": 10**9,
         }
+        config["trainer"]["type"] = "FullTrainer"
         config["trainer"]["args"]["compile"] = True
         config["n_gpu"] = 64
         config["parallel"] = {"type": "fsdp"}

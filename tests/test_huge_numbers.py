@@ -10,7 +10,7 @@ from conftest import load
 import test as test_script
 import train as train_script
 from utils.distributed.launch import check_launch
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 NUMBERS = {"310 figures": f"1{'0' * 310}", "5,000 figures": f"-1{'0' * 5000}", "infinite": "1e400"}
 HERE = "a place for a number"

@@ -88,8 +88,8 @@ def test_following_a_training_value_changes_nothing(project):
 def test_the_check_before_training_leaves_no_trace(project):
     import torch
 
+    from base.build import build_trainer
     from base.checks.preflight import check_before_training
-    from train import build_trainer
     from utils.config.loading import load_config
     from utils.config.plan import make_plan
     from utils.distributed.devices import Devices

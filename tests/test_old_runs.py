@@ -1,4 +1,4 @@
-"""Run directories of earlier versions of this project: their runs continue to the same end.
+"""Run directories and trainers of earlier versions of this project: they continue to work.
 
 Each folder in `old_runs` is a run that was stopped within its second or third epoch, with the metrics of the same run
 without a stop.
@@ -9,6 +9,8 @@ import shutil
 
 import pytest
 from conftest import ROOT, load, metrics_of
+
+import trainer.trainer
 
 OLD_RUNS = ROOT / "tests" / "old_runs"
 
@@ -32,3 +34,42 @@ def test_a_run_of_an_earlier_version_continues(project, kind):
 def test_a_run_of_an_earlier_version_is_scored(project, kind):
     metrics, _ = project.test("-r", OLD_RUNS / kind / "last.pth")
     assert 0 <= metrics["accuracy"] <= 1
+
+
+OLD_TRAINER = """
+from typing import Any
+
+from base.base_trainer import StepResult
+from trainer.gradients import clip_gradients
+from trainer.trainer import Trainer
+from utils.checkpoint import Stateful
+from utils.run_checkpoints import load_weights
+
+
+class OldTrainer(Trainer):
+    def train_step(self, batch: tuple[Any, Any]) -> StepResult:
+        inputs, targets = batch
+        self.optimizer.zero_grad()
+        outputs = self.forward(inputs)
+        loss = self.loss_fn(outputs, targets)
+        (loss * self.run.batches["train"].weight).backward()
+        norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        return StepResult({"loss": loss, **self.metrics(outputs, targets), "grad_norm": norm}, len(targets))
+
+    def valid_step(self, batch: tuple[Any, Any]) -> StepResult:
+        outputs = self.scored(batch[0])
+        means = {"loss": self.loss_fn(outputs, batch[1]), **self.metrics(outputs, batch[1])}
+        return StepResult(means, self.samples)
+
+    def stateful(self) -> dict[str, Stateful]:
+        return super().stateful()
+"""
+
+
+def test_a_trainer_written_for_an_earlier_version_computes_the_same(project, write_into):
+    names = {"__name__": "trainer.trainer"}
+    exec(OLD_TRAINER, names)  # noqa: S102 - the text above
+    write_into(trainer.trainer, names["OldTrainer"])
+    runs = [project.train(trainer={"type": name}) for name in ("OldTrainer", "Trainer", "FullTrainer")]
+    assert metrics_of(runs[0]) == metrics_of(runs[1]) == metrics_of(runs[2])

@@ -16,7 +16,8 @@ import trainer.trainer
 from base.base_trainer import BaseTrainer
 from base.checks.overfit import overfit
 from logger.means import StepResult
-from utils.errors import RunError, Stopped, UserError, exit_code_of
+from utils.errors import RunError, Stopped, UserError
+from utils.exit_codes import exit_code_of
 
 Trainer = trainer.trainer.Trainer
 LINE = r"overfit: (\d+) batch(?:es)?, (\d+) samples: (\w+) (\S+) -> (\S+) in (\d+) steps \(\d+\.\d s\)"

@@ -19,7 +19,7 @@ COPIED = ("base", "data_loader", "logger", "model", "trainer", "utils", "train.p
 DRIVER = """
 import json, pathlib, shlex, sys
 import test, train
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 for line in json.load(sys.stdin):
     program, script, *arguments = shlex.split(line, comments=True)

@@ -16,6 +16,7 @@ import model.model
 import train as train_script
 import trainer.trainer
 from data_loader.datasets import Digits
+from trainer.full_trainer import FullTrainer
 from utils.snapshot import Snapshot
 
 STEPS, VALID_STEPS = 5, 3  # 1,259 and 179 samples in batches of 256 and 64
@@ -74,7 +75,7 @@ class NotingMetric:
         return torch.tensor(float(sum(self.kept)))
 
 
-class NotingTrainer(trainer.trainer.Trainer):
+class NotingTrainer(FullTrainer):
     def __init__(self, **parts):
         super().__init__(**parts)
         self.trained, self.validated = 0, []

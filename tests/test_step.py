@@ -13,6 +13,7 @@ import train as train_script
 import trainer.trainer
 from base.base_trainer import StepResult
 from data_loader.datasets import Digits
+from trainer.full_trainer import FullTrainer
 from utils.batch import split
 
 NO_DROPOUT = {"type": "LeNet", "args": {"num_classes": 10, "channels": [4, 8], "hidden": 16, "dropout": 0.0}}
@@ -48,7 +49,8 @@ def steps(project, write_into):
     write_into(model.model, Normed)
 
     def make(count=3, batch=BATCH, model=NO_DROPOUT, **args):
-        built = project.trainer(model=model, trainer={"args": args})
+        name = "FullTrainer" if args.keys() - {"max_grad_norm"} else "Trainer"
+        built = project.trainer(model=model, trainer={"type": name, "args": args})
         built.set_training(True)
         torch.manual_seed(0)
         results = []
@@ -124,7 +126,7 @@ def test_the_scale_survives_a_stop(run_with_stops):
 
 
 def test_a_run_goes_on_over_a_skipped_step(project, write_into):
-    class Starting(trainer.trainer.Trainer):
+    class Starting(FullTrainer):
         def __init__(self, **parts):
             super().__init__(**parts)
             self.scaler.__init__("cpu", init_scale=2.0**28)
@@ -136,7 +138,7 @@ def test_a_run_goes_on_over_a_skipped_step(project, write_into):
 
 
 def test_the_average_is_what_is_scored_and_what_others_load(project):
-    run = project.train(trainer={"args": {"ema_decay": 0.9}, "monitor": "min val_loss"})
+    run = project.train(trainer={"type": "FullTrainer", "args": {"ema_decay": 0.9}, "monitor": "min val_loss"})
     checkpoint = load(run / "model_best.pth")
     assert any(not torch.equal(checkpoint["model"][name], value) for name, value in checkpoint["trained_model"].items())
     scores, _ = project.test("-r", run, "--split", "valid")
@@ -189,8 +191,8 @@ def test_activation_checkpointing_computes_twice(steps):
 def test_what_only_saves_memory_or_time_may_change_when_a_run_goes_on(project):
     run = project.train(model=NO_DROPOUT, trainer={"epochs": 1})
     other = project.train(model=NO_DROPOUT, trainer={"epochs": 2})
-    options = ["micro_batch_size=16", "activation_checkpointing=conv*"]
-    project.resume(run, "--set", "trainer.epochs=2", *(f"trainer.args.{option}" for option in options))
+    options = ["type=FullTrainer", "args.micro_batch_size=16", "args.activation_checkpointing=conv*"]
+    project.resume(run, "--set", "trainer.epochs=2", *(f"trainer.{option}" for option in options))
     assert metrics_of(run)[-1] == pytest.approx(metrics_of(other)[-1], rel=1e-4)
 
 
@@ -200,21 +202,30 @@ def test_what_only_saves_memory_or_time_may_change_when_a_run_goes_on(project):
         ({"amp": "fp32"}, "trainer.args.amp: found 'fp32'. Choices: bf16, fp16, off."),
         (
             {"micro_batch_size": 0},
-            "trainer.args: Trainer cannot be made: micro_batch_size is 0, not a number of samples.",
+            "trainer.args: FullTrainer cannot be made: micro_batch_size is 0, not a number of samples.",
         ),
         ({"micro_batch_size": "all"}, "trainer.args.micro_batch_size: found 'all'."),
-        ({"ema_decay": 1.0}, "trainer.args: Trainer cannot be made: ema_decay is 1.0, not a number from 0 to below 1."),
+        ({"ema_decay": 1.0}, "FullTrainer cannot be made: ema_decay is 1.0, not a number from 0 to below 1."),
         (
             {"activation_checkpointing": "Blok"},
-            "Trainer cannot be made: activation_checkpointing: no module has the name or the class 'Blok'.",
+            "FullTrainer cannot be made: activation_checkpointing: no module has the name or the class 'Blok'.",
         ),
     ],
 )
 def test_what_cannot_be_is_refused(project, args, message):
-    assert message in project.refused_config(trainer={"args": args})
+    assert message in project.refused_config(trainer={"type": "FullTrainer", "args": args})
 
 
-class Bare(trainer.trainer.Trainer):
+@pytest.mark.parametrize("option", ["micro_batch_size", "amp", "ema_decay", "compile", "activation_checkpointing"])
+def test_an_option_of_the_other_trainer_is_refused_with_its_name(project, option):
+    message = project.refused_config(trainer={"args": {option: None}})
+    assert message == (
+        f"error: trainer.args.{option}: Trainer takes no such argument. "
+        'FullTrainer has it: write "type": "FullTrainer".\n'
+    )
+
+
+class Bare(FullTrainer):
     """Its step does nothing that an option asks for, or one thing of all."""
 
     does = None
@@ -261,14 +272,15 @@ class Heavy(model.model.LeNet):
 
 def test_auto_finds_a_size_that_fits_and_repeats_the_batch(project, write_into, monkeypatch):
     write_into(model.model, Heavy)
-    config = project.write_config(model="Heavy", trainer={"args": {"micro_batch_size": "auto"}, "epochs": 1})
+    auto = {"type": "FullTrainer", "args": {"micro_batch_size": "auto"}, "epochs": 1}
+    config = project.write_config(model="Heavy", trainer=auto)
     code, out, err = project.command(train_script, "-c", config)
     assert code == 0, err
     assert "Out of memory: going on with micro-batches of 32 samples." in out
     assert "Out of memory: going on with micro-batches of 16 samples." in out
     found = project.run_dirs()[-1]
     assert load(found / "last.pth")["micro_batches"] == {"size": 16}
-    expected = project.train(model="Heavy", trainer={"args": {"micro_batch_size": 16}, "epochs": 1})
+    expected = project.train(model="Heavy", trainer=auto | {"args": {"micro_batch_size": 16}})
     one, other = load(found / "last.pth"), load(expected / "last.pth")
     assert_same(one["model"], other["model"])  # dropout, and a buffer that counts calls, too
     assert_same(one["rng"], other["rng"])
@@ -280,6 +292,6 @@ def test_auto_finds_a_size_that_fits_and_repeats_the_batch(project, write_into, 
 def test_auto_ends_where_a_single_sample_does_not_fit(project, write_into, monkeypatch):
     write_into(model.model, Heavy)
     monkeypatch.setattr(Heavy, "most", 0)
-    config = project.write_config(model="Heavy", trainer={"args": {"micro_batch_size": "auto"}})
+    config = project.write_config(model="Heavy", trainer={"type": "FullTrainer", "args": {"micro_batch_size": "auto"}})
     code, _, err = project.command(train_script, "-c", config)
     assert code == 1 and "error: step 1: out of memory" in err and project.run_dirs() == []

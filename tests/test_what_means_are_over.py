@@ -12,7 +12,7 @@ import model.loss
 import model.model
 import train as train_script
 from base.base_dataset import BaseDataset
-from base.loss_items import LossItems
+from base.exact_loss import LossItems
 from utils.batch import is_batch_first, samples_in
 from utils.batches.loaders import make_batches
 from utils.config.options import LoaderOptions
@@ -87,7 +87,7 @@ def sections(name, loss_args, targets, shape, **trainer):
         "metrics": [],
         "optimizer": {"type": "SGD", "args": {"lr": 0.05, "momentum": 0.9}},
         "lr_scheduler": None,
-        "trainer": {"type": "Trainer", "epochs": 1, "on_non_finite": "warn", "monitor": "off", "early_stop": None}
+        "trainer": {"type": "FullTrainer", "epochs": 1, "on_non_finite": "warn", "monitor": "off", "early_stop": None}
         | trainer,
     }
 

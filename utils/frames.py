@@ -12,7 +12,6 @@ from typing import Any
 from utils.known_secrets import hidden
 from utils.paths import PROJECT_ROOT, shown_path
 
-_OF_THE_RUN = {"micro_batches.py", "activations.py"}  # in trainer/: they call a person's code
 MOST_CHARACTERS = 300  # of the text of an error
 
 
@@ -37,11 +36,11 @@ def reason_of(error: BaseException) -> str:
 def short_traceback(error: BaseException) -> str | None:
     """The error, and the lines of the person's own code that led to it; None where code of the template or of a library
     that it calls has failed, of which the whole traceback is wanted."""
-    if isinstance(error, SyntaxError) and error.filename and _is_of_person(Path(error.filename)):
+    if isinstance(error, SyntaxError) and error.filename and is_own(Path(error.filename)):
         text = (error.text or "").strip()
         return f"{type(error).__name__}: {error.msg}\n  {shown_path(Path(error.filename))}:{error.lineno}: {text}"
     frames = traceback.extract_tb(error.__traceback__)
-    mine = [i for i, frame in enumerate(frames) if _is_of_person(Path(frame.filename))]
+    mine = [i for i, frame in enumerate(frames) if is_own(Path(frame.filename))]
     of_template = [i for i, frame in enumerate(frames) if _is_in_project(Path(frame.filename)) and i not in mine]
     lines = [f"  {shown_path(Path(frames[i].filename))}:{frames[i].lineno}: {frames[i].line}" for i in mine[-3:]]
     definition = _definition(error)
@@ -80,11 +79,6 @@ def _class_of(error: BaseException) -> list[str]:
     return [f"  {where}: call super().__init__(...) in {kind.__name__}.__init__, before anything else"]
 
 
-def _is_of_person(path: Path) -> bool:
-    """Whether a file is one that a person edits, and not the run around it."""
-    return is_own(path) and path.name not in _OF_THE_RUN
-
-
 def _is_in_project(path: Path) -> bool:
     return path.is_relative_to(PROJECT_ROOT) and "site-packages" not in path.parts
 
@@ -105,7 +99,9 @@ def is_project_module(name: str) -> bool:
 def is_deliberate(error: BaseException) -> bool:
     """Whether the project's own code has raised it as a ValueError, with words of its own for what is wrong."""
     *_, last = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, ValueError) and is_own(Path(last.filename)) and (last.line or "").startswith("raise ")
+    return (
+        isinstance(error, ValueError) and _is_in_project(Path(last.filename)) and (last.line or "").startswith("raise ")
+    )
 
 
 def is_own(path: Path) -> bool:
@@ -113,4 +109,4 @@ def is_own(path: Path) -> bool:
     if not path.is_relative_to(PROJECT_ROOT):
         return False
     parts = path.relative_to(PROJECT_ROOT).parts
-    return parts[0] not in ("base", "logger", "utils", "train.py", "test.py") and "site-packages" not in parts
+    return parts[0] not in ("base", "extras", "logger", "utils", "train.py", "test.py") and "site-packages" not in parts

@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from base.base_dataset import with_transforms_of
 from base.checks.report import Report, listed
 from base.run import Batches
+from utils.batches.attributes import with_transforms_of
 from utils.batches.broken_file import file_behind
 
 SECONDS = 10.0  # for all reading

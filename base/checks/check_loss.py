@@ -13,13 +13,13 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from base.base_dataset import targets_of
 from base.base_trainer import BaseTrainer, StepResult
 from base.checks.check_step import Counted, step_on
 from base.checks.loss_watch import LossWatch
 from base.checks.report import Report
 from base.run import Batches
 from logger.means import as_number
+from utils.batches.attributes import targets_of
 from utils.errors import UserError
 
 IGNORED = -100  # torch's own number for a sample without a label

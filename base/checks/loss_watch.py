@@ -9,10 +9,10 @@ from torch.overrides import TorchFunctionMode
 
 from base.base_trainer import BaseTrainer
 from base.checks.report import Report
-from base.checks.step_option import StepOption
-from base.loss_items import LossItems, shapes_differ
+from base.exact_loss import LossItems, shapes_differ
 from utils.batch import cut, described, detached
 from utils.errors import ConfigError
+from utils.modules.step_option import StepOption
 
 _NOTHING = object()  # where a loss was not called
 TOLERANCE = 1e-3  # relative, of a mean that is put together from parts
@@ -34,7 +34,7 @@ class LossWatch:
             functions[name] = _Watched(metric, f"metric {name!r}", self._report)
         self._loss_fn = vars(self._trainer).get("loss_fn")
         if callable(self._loss_fn):
-            items = self._items = getattr(self._trainer, "loss_items", None) or LossItems(self._loss_fn)
+            items = self._items = getattr(self._loss_fn, "items", None) or LossItems(self._loss_fn)
             watched = _Watched(self._loss_fn, f"loss: {items.name}", self._report)
             watched.look = None if items.is_known else self._look_at_parts
             self._watched = self._trainer.loss_fn = watched  # type: ignore[attr-defined]

@@ -17,7 +17,6 @@ from base.checks.check_step import GradientWatch, parameters_of
 from base.checks.hints import hints_for
 from base.checks.rehearsal import rehearsal
 from base.checks.report import Report, listed
-from base.checks.step_option import StepOption
 from base.lr_schedule import LRSchedule
 from base.run import Batches
 from logger.means import RunningMeans
@@ -30,10 +29,11 @@ from utils.distributed.processes import gather, steps_are_joint, world_size
 from utils.distributed.shards import taken_apart
 from utils.errors import BadReturn, BatchError, ConfigError, RunError, Stopped, UserError, closest
 from utils.frames import told
+from utils.modules.step_option import StepOption
+from utils.paths import PROJECT_ROOT
 
 log = logging.getLogger(__name__)
-_ROOT = Path(__file__).parent.parent
-_NOT_TOLD = [_ROOT / "base", _ROOT / "logger", _ROOT / "trainer" / "micro_batches.py", Path(torch.__file__).parent]
+_NOT_TOLD = [*(PROJECT_ROOT / room for room in ("base", "logger", "utils")), Path(torch.__file__).parent]
 RESERVED = (
     "format",
     "epoch",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.optim import Optimizer
 
-from base.checks.step_option import StepOption
 from base.run import Run
 from logger.writers import Writers
 from utils.distributed.shards import is_sharded, to_shards
+from utils.modules.step_option import StepOption
 from utils.seed import rng_state, set_rng_state
 from utils.snapshot import Snapshot
 

@@ -16,7 +16,8 @@ from examples.from_scratch.data import NEIGHBOURS, MiddlePixels
 from examples.packages import needed
 from examples.pages import epochs_of, picture
 from utils.checkpoints.run_checkpoints import open_checkpoint
-from utils.errors import UserError, exit_code_of
+from utils.errors import UserError
+from utils.exit_codes import exit_code_of
 
 ROUNDING = 1e-8  # float32 tells no smaller part of a loss of 0.05
 

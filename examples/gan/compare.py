@@ -16,7 +16,8 @@ from examples.gan.metric import FrechetDistance, NearestNeighbourAccuracy
 from examples.gan.model import Generator
 from examples.gan.pictures import grid
 from utils.checkpoints.run_checkpoints import BEST, open_checkpoint
-from utils.errors import UserError, exit_code_of
+from utils.errors import UserError
+from utils.exit_codes import exit_code_of
 
 CLASSES, EACH, ROWS = 10, 126, 8  # digits of each class, as many as in the training set; rows of the picture
 Digits = tuple[Tensor, Tensor]  # images (N, 1, 8, 8) from -1 to 1, classes (N,)

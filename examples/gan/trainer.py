@@ -11,8 +11,8 @@ from base.base_trainer import BaseTrainer, StepResult
 from base.run import Run
 from examples.gan.model import Generator
 from examples.gan.pictures import grid
-from trainer.averaging import WeightAverage
 from utils.checkpoints.checkpoint import Stateful
+from utils.modules.averaging import WeightAverage
 
 ROWS = 8  # of the picture; a column is a class
 

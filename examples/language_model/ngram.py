@@ -9,7 +9,7 @@ from math import log2
 
 from examples.commands import parser
 from examples.language_model.data import ALPHABET, decoded, encoded, texts
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 ORDERS = (3, 4, 5, 6)
 

@@ -11,7 +11,7 @@ from examples.language_model.data import decoded, encoded, texts
 from examples.language_model.ngram import NGram
 from examples.packages import needed
 from examples.pages import epochs_of, picture
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 ORDERS = (3, 5)
 

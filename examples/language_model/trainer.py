@@ -7,12 +7,12 @@ import torch
 
 from examples.language_model.data import decoded, encoded
 from examples.language_model.model import GPT
-from trainer.trainer import Trainer
+from trainer.full_trainer import FullTrainer
 
 log = logging.getLogger(__name__)
 
 
-class LanguageModelTrainer(Trainer):
+class LanguageModelTrainer(FullTrainer):
     """Batches are (tokens (B, T), those one later (B, T)); all of one length, so that means are over tokens.
 
     `prompt`: how each sample begins. `sample_length`: characters of it that the model adds. `temperature`: below 1 for

@@ -14,7 +14,7 @@ from examples.commands import parser, scored, trained
 from examples.packages import needed
 from examples.pages import markdown_table, mean_and_spread, picture
 from examples.streaming.imbalanced import ThinnedDigits
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 HERE = Path(__file__).resolve().parent
 CHOICES = {

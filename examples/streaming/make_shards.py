@@ -19,7 +19,8 @@ import torch
 from base.base_dataset import SPLITS
 from data_loader.datasets import Digits
 from examples.commands import parser
-from utils.errors import UserError, exit_code_of
+from utils.errors import UserError
+from utils.exit_codes import exit_code_of
 
 INDEX = "index.json"
 SAMPLES_PER_SHARD = 100

@@ -18,7 +18,7 @@ from examples.commands import parser, png, scored, trained
 from examples.packages import needed
 from examples.pages import markdown_table, mean_and_spread, picture
 from examples.tabular.data import BreastCancer, Diabetes, Table
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 HERE = Path(__file__).resolve().parent
 TASKS: dict[

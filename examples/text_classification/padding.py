@@ -18,7 +18,7 @@ from examples.commands import parser
 from examples.pages import markdown_table
 from examples.text_classification.data import LengthBuckets, StandardLibrary
 from examples.text_classification.model import TextClassifier
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 BATCH_SIZE, TURNS = 32, 5
 POOLS = {1: "random", 5: "pools of 5 batches", 20: "pools of 20 batches", 1000: "all sorted"}

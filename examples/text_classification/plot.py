@@ -12,7 +12,7 @@ from examples.pages import epochs_of, picture
 from examples.text_classification.data import StandardLibrary
 from examples.text_classification.reference import scores
 from examples.text_classification.tokenizer import words_of
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 PICTURE = Path(__file__).with_name("text_classification.png")
 

@@ -10,7 +10,7 @@ from examples.commands import parser
 from examples.packages import needed
 from examples.text_classification.corpus import read_corpus
 from examples.text_classification.tokenizer import words_of
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 
 def main(argv: list[str] | None = None) -> None:

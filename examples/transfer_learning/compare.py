@@ -14,7 +14,7 @@ from pathlib import Path
 from examples.commands import parser, png, scored, trained
 from examples.packages import needed
 from examples.pages import markdown_table, mean_and_deviation, mean_and_spread, picture
-from utils.errors import exit_code_of
+from utils.exit_codes import exit_code_of
 
 HERE = Path(__file__).resolve().parent
 HELD = "lr_scheduler.args.frozen_epochs={epochs}"

@@ -29,8 +29,9 @@ class Batches:
     Between batches, `state_dict` is the position; after `load_state_dict` the next `epoch` continues there, without
     loading what was passed over (iterable data sets, which know no positions, are read again up to it).
 
-    `samples`: in this process's part of the batch returned last. `weight`: what a mean over that part weighs in the
-    average over the processes: 1 where all have equally large parts.
+    `samples`: in this process's part of the batch returned last. `gradient_weight`: what a mean over that part weighs
+    in the average over the processes: 1 where all have equally large parts. `weight`: 1; earlier versions of this
+    project left it to the step to multiply its loss by the weight.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Batches:
         self._last = _Last()
         has_equal_parts = order is not None and samples is not None and samples >= world_size()
         self._sizes = order.sizes if order is not None and has_equal_parts else None
-        self.weight = 1.0
+        self.weight = self.gradient_weight = 1.0
         self._passes = self._taken = 0
         self._iterator: Iterator[tuple[Any, float]] | None = None
         self._has_advised = False
@@ -78,7 +79,7 @@ class Batches:
             if self._iterator is None:
                 self._iterator = self._in_lockstep(self._open_pass())
             for batch, weight in self._iterator:
-                self.weight = weight
+                self.gradient_weight = weight
                 self._taken += 1
                 count += 1
                 yield batch

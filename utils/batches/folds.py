@@ -3,7 +3,7 @@
 A data set that can be cut has an attribute with an entry a sample (a tensor, array or list) for all that differs from
 sample to sample, and in `transforms` what its splits do with them. Where `targets` are classes, all folds have them in
 the same proportions; where there are `groups`, the samples of one stay together instead. What a data set computes from
-its training samples when it is made, such as a vocabulary, is that of its own training split in every fold: what must
+its training samples when it is made, such as a mean, is that of its own training split in every fold: what must
 not know the fold is for the trainer to fit, to the samples that it trains on.
 """
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from base.base_dataset import with_transforms_of
 from utils.batch import tensors
+from utils.batches.attributes import with_transforms_of
 from utils.batches.classes import check_classes
 from utils.batches.methods import check_length, collate_of
 from utils.errors import ConfigError

@@ -10,7 +10,7 @@ from utils.checkpoints.auto import AUTO, Found, run_of
 from utils.checkpoints.checkpoint import CheckpointError, load_training_checkpoint
 from utils.checkpoints.foreign_config import check_arguments, check_size_of_model, harmless, without_download
 from utils.checkpoints.lock import RunLock
-from utils.checkpoints.resume_rules import WHERE_A_RUN_IS, refuse_changes
+from utils.checkpoints.resume_rules import WHERE_A_RUN_IS, in_this_version, refuse_changes
 from utils.checkpoints.run_checkpoints import BEST, open_checkpoint
 from utils.checkpoints.run_dir import CONFIG, LOG, is_run_dir
 from utils.config.loading import Config, changed_keys, check_saved_config, load_saved_config
@@ -65,7 +65,7 @@ def read_source(
             f"{shown_path(file)}: lies in no run directory, so there is no run to continue. "
             "To start a new one from its weights: python train.py -c CONFIG --init-from FILE."
         )
-    saved = load_saved_config(folder / CONFIG, places)
+    saved = in_this_version(load_saved_config(folder / CONFIG, places))
     config = override(saved, assignments, places)
     if moved := [key for key in changed_keys(saved, config) if key in WHERE_A_RUN_IS]:
         reason = (
@@ -113,10 +113,10 @@ def saved_config(
     """
     folder = checkpoint_path.parent
     if is_run_dir(folder):
-        return override(load_saved_config(folder / CONFIG, places), assignments, places)
+        return override(in_this_version(load_saved_config(folder / CONFIG, places)), assignments, places)
     places.record("", Place(shown_path(checkpoint_path)))
     check_saved_config(checkpoint["config"], places)
-    config = override(harmless(checkpoint["config"]), assignments, places)
+    config = override(harmless(in_this_version(checkpoint["config"])), assignments, places)
     check_arguments(config, [assignment.partition("=")[0] for assignment in assignments])
     given = {assignment.partition("=")[2] for assignment in assignments}
     mistakes = [

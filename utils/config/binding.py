@@ -9,7 +9,7 @@ from typing import Any
 
 from utils.config.hooks import check_methods
 from utils.config.loading import Config, below
-from utils.config.lookup import KINDS, Kind, look_up
+from utils.config.lookup import KINDS, Kind, catalogue, look_up
 from utils.config.places import Places
 from utils.config.schemas import Schema, converted, fits, misfit, schemas_of_options
 from utils.config.signatures import VARIADIC, own_parameters, parameters, schema_of_parameter, takes_more
@@ -220,7 +220,9 @@ class Binder:
         bound = {}
         for name, value in args.items():
             if name not in free and (not takes_more(target) or name in taken or name in kind.provided):
-                self.mistakes.append(f"{where}.{name}: {target.__name__} takes no such argument. {closest(name, free)}")
+                hint = _trainer_with(name) if kind is KINDS["trainer"] else ""
+                hint = hint or closest(name, free)
+                self.mistakes.append(f"{where}.{name}: {target.__name__} takes no such argument. {hint}")
                 continue
             bound[name] = self._argument(f"{where}.{name}", value, free.get(name), kind.nested)
         for name, parameter in free.items():
@@ -259,6 +261,15 @@ class Binder:
             hidden = mistake.replace(shown(value), REDACTED)
             self.mistakes.append(f"{where}: {hidden if self.places.is_secret(where) else mistake}")
         return value
+
+
+def _trainer_with(option: str) -> str:
+    """The end of an error message: which class of the project has this option, where there is one."""
+    for trainers in catalogue(KINDS["trainer"]).values():
+        for name, trainer in trainers.items():
+            if option in own_parameters(trainer, KINDS["trainer"]):
+                return f'{name} has it: write "type": "{name}".'
+    return ""
 
 
 def _as_section(value: Any, choices: Sequence[Schema]) -> str:

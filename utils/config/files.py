@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from utils.config.numerals import float_or_whole, number_in
+from utils.config.numerals import MOST_DEPTH, float_or_whole, not_finite, number_in
 from utils.config.places import Place, Places
 from utils.errors import ConfigError, UserError
 from utils.known_secrets import hidden, remember_in_text
 from utils.paths import shown_path
 
 MOST_BYTES = 1_000_000
-MOST_DEPTH = 50
 _WORD, _WORD_END = re.compile(r"[^\s{}\[\]:,\"]*"), re.compile(r"[^\s{}\[\]:,\"]*\Z")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 
@@ -140,10 +139,6 @@ def _tokens(text: str) -> Iterator[tuple[tuple[str | int, ...], int, str | None]
             if found in ("{", "["):
                 path.append(0 if found == "[" else None)
                 is_array.append(found == "[")
-
-
-def not_finite(key: str, token: str) -> str:
-    return f"{key}: {token[:40]}{'...' * (len(token) > 40)} is not finite. Write a finite number, or null."
 
 
 def _is_finite(token: str) -> bool:

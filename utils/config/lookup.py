@@ -13,14 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from utils.config.options import (
-    DatasetOptions,
-    MetricOptions,
-    ModelOptions,
-    OptimizerOptions,
-    RunOptions,
-    SchedulerOptions,
-)
+from utils.config import options
 from utils.errors import ConfigError, closest
 from utils.paths import PROJECT_ROOT
 
@@ -122,7 +115,7 @@ KINDS = {
         project="model.model",
         libraries=("torchvision.models",),
         nested="layer",
-        extras=ModelOptions,
+        extras=options.ModelOptions,
     ),
     "layer": Kind(
         "a torch.nn.Module class",
@@ -144,7 +137,7 @@ KINDS = {
         provided=("split",),
         required=("split",),
         nested="transform",
-        extras=DatasetOptions,
+        extras=options.DatasetOptions,
     ),
     "transform": Kind(
         "a transform class",
@@ -176,14 +169,14 @@ KINDS = {
         libraries=("torchmetrics", "torchmetrics.classification", "torchmetrics.regression"),
         positional=2,
         nested="metric",
-        extras=MetricOptions,
+        extras=options.MetricOptions,
     ),
     "optimizer": Kind(
         "a torch.optim.Optimizer class",
         _subclass_of("torch.optim.Optimizer"),
         libraries=("torch.optim",),
         provided=("params",),
-        extras=OptimizerOptions,
+        extras=options.OptimizerOptions,
     ),
     "lr_scheduler": Kind(
         "a torch.optim.lr_scheduler class",
@@ -191,15 +184,16 @@ KINDS = {
         libraries=("torch.optim.lr_scheduler",),
         provided=("optimizer",),
         nested="lr_scheduler",
-        extras=SchedulerOptions,
+        extras=options.SchedulerOptions,
     ),
     "trainer": Kind(
         "a BaseTrainer class",
         _subclass_of("base.base_trainer.BaseTrainer"),
         project="trainer.trainer",
+        libraries=("trainer.full_trainer",),
         provided=("run", "model", "loss_fn", "optimizer", "lr_scheduler"),
         nested="model",
-        extras=RunOptions,
+        extras=options.RunOptions,
         default_type="Trainer",
     ),
     "function": Kind("a function of the project, by its dotted name", inspect.isfunction, positional=1),

@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from utils.config.files import MOST_DEPTH, not_finite
-from utils.config.numerals import number_in
+from utils.config.numerals import MOST_DEPTH, not_finite, number_in
 from utils.errors import ConfigError
 
 MOST_NODES = 20_000  # after each alias has been replaced by what it stands for

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.distributed import processes, shards
+from utils.distributed.exact_gradients import weigh_outputs, weighted_all_reduce
 from utils.errors import RunError
 
 
@@ -82,7 +83,9 @@ class Replicas(Parallel):
             return module
         ids = [device] if device.type == "cuda" else None
         group = processes.device_group()
-        return _Replica(module, device_ids=ids, process_group=group, **_BUFFERS_STAY, **self.options)
+        replica = _Replica(module, device_ids=ids, process_group=group, **_BUFFERS_STAY, **self.options)
+        replica.register_comm_hook(replica.process_group, weighted_all_reduce)
+        return replica
 
     def check_unchanged(self, modules: Iterable[Any]) -> None:
         for module in modules:
@@ -117,7 +120,10 @@ class FullShards(Replicas):
         return shards.shard(module, device, self.modules, self.is_bf16, self.is_freed)
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
-        return module if shards.is_sharded(module) else super().wrap(module, device)
+        if not shards.is_sharded(module):
+            return super().wrap(module, device)
+        weigh_outputs(module)
+        return module
 
 
 def ddp(

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from base.run import Batches
 from utils.batch import tensors
+from utils.batches.batches import Batches
 from utils.distributed.processes import from_first
 from utils.distributed.shards import is_sharded
 from utils.errors import BatchError, ConfigError, UserError

@@ -6,8 +6,8 @@ Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averag
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from base.checks.step_option import StepOption
 from utils.distributed.shards import is_sharded
+from utils.modules.step_option import StepOption
 
 
 class WeightAverage(StepOption):

@@ -1,13 +1,15 @@
-"""What the mean of a loss is over, so that the means of parts of a batch, and of batches, are put together exactly."""
+"""A loss that knows how many items it is a mean over, so that means and gradients of batches are combined exactly."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from base.base_dataset import targets_of
-from logger.means import Count, mean_over
+from logger.means import Count
+from utils.batches.attributes import targets_of
+from utils.distributed import exact_gradients
 from utils.errors import BadReturn
 
 # torch's losses by what they average over: all numbers of the targets, or labelled places by the weights of classes.
@@ -16,6 +18,41 @@ _NUMBERS |= {"binary_cross_entropy_with_logits", "poisson_nll_loss", "hinge_embe
 _NUMBERS |= {"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCELoss", "KLDivLoss", "SoftMarginLoss"}
 _NUMBERS |= {"BCEWithLogitsLoss", "PoissonNLLLoss", "HingeEmbeddingLoss"}
 _CLASSES = {"cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss"}
+
+
+class ExactLoss:
+    """Call it as the loss itself: `loss_fn(outputs, targets)`.
+
+    The result has an attribute `over`: how many items it is a mean over, where these are not the samples of the batch
+    (labelled tokens, weights of classes). `StepResult` reads it. Where several processes have unequal numbers of these
+    items, the gradients of the result are weighted accordingly.
+
+    `weighs_gradients`: False for a step that does so itself.
+    """
+
+    def __init__(self, loss_fn: Callable[..., Any], datasets: Iterable[Any] = ()):
+        if isinstance(loss_fn, nn.Module) and any(True for _ in loss_fn.parameters()):
+            raise ValueError("the loss has parameters, which this trainer would neither train nor save")
+        self.loss_fn = loss_fn
+        self.items = LossItems(loss_fn, datasets)
+        self.weighs_gradients = True
+
+    def __call__(self, outputs: Any, targets: Any) -> Any:
+        if self.items.is_over_numbers:
+            _check_shapes(self.items.name, outputs, targets)
+        loss, items = self.loss_fn(outputs, targets), self.items.over(targets)
+        if items is None:
+            return loss
+        if self.weighs_gradients and torch.is_grad_enabled():
+            loss = exact_gradients.weigh_by_items(loss, items)
+        loss.over = items
+        return loss
+
+
+def _check_shapes(name: str, outputs: Any, targets: Any) -> None:
+    """Raise `BadReturn` for outputs and targets of different shapes, of which torch would compare each with each."""
+    if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.shape != targets.shape:
+        raise BadReturn(f"loss: {name} {shapes_differ(outputs, targets)}")
 
 
 class LossItems:
@@ -57,23 +94,6 @@ class LossItems:
         if self._weight is None:
             return is_counted.sum()
         return (self._weight.to(targets.device)[targets.where(is_counted, 0)] * is_counted).sum()
-
-    def noted_on(self, loss: Tensor, targets: Any) -> Tensor:
-        """The loss, with what it is a mean over."""
-        items = self.over(targets)
-        return loss if items is None else mean_over(loss, items)
-
-    def checked(self, loss_fn: Callable[..., Any]) -> Callable[..., Any]:
-        """The loss. One over numbers raises `BadReturn` for outputs and targets of different shapes."""
-        if not self.is_over_numbers:
-            return loss_fn
-
-        def checked(outputs: Any, targets: Any) -> Any:
-            if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.shape != targets.shape:
-                raise BadReturn(f"loss: {self.name} {shapes_differ(outputs, targets)}")
-            return loss_fn(outputs, targets)
-
-        return checked
 
 
 def shapes_differ(outputs: Tensor, targets: Tensor) -> str:

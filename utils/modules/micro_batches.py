@@ -5,7 +5,7 @@ import logging
 import math
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from types import TracebackType
 from typing import Any, Literal
@@ -13,13 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from base.checks.step_option import StepOption
-from base.loss_items import LossItems
-from base.memory import is_out_of_memory
-from base.run import Run
-from logger.means import mean_over
 from utils.batch import batch_size, split
-from utils.distributed import processes
+from utils.distributed import exact_gradients, processes
+from utils.distributed.memory import is_out_of_memory
+from utils.modules.step_option import StepOption
 from utils.seed import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
@@ -31,8 +28,10 @@ class MicroBatches(StepOption):
     is the mean loss of the batch, and so are the gradients. Several processes exchange gradients once, after the last
     part; where they have unequal shares of a batch, those weigh, too.
 
-    `size`: None for the whole batch; "auto" begins with that, and halves it where memory does not suffice. `items`:
-    what the loss is a mean over, where the parts of a batch are (inputs, targets).
+    `size`: None for the whole batch; "auto" begins with that, and halves it where memory does not suffice.
+    `samples`: returns how many are in this process's part of the batch at hand.
+    `exchanging`: makes the context of a backward pass that exchanges gradients, or does not. `items_of`: how many items
+    the loss of some targets is a mean over, where the parts of a batch are (inputs, targets); None for its samples.
     """
 
     option = "micro_batch_size"
@@ -44,10 +43,10 @@ class MicroBatches(StepOption):
     def __init__(
         self,
         size: MicroBatchSize,
-        run: Run,
+        samples: Callable[[], int],
         model: nn.Module,
-        forward: nn.Module,
-        items: LossItems | None = None,
+        exchanging: Callable[[bool], AbstractContextManager[None]],
+        items_of: Callable[[Any], float | Tensor | None],
     ):
         if size is not None and size != "auto" and size < 1:
             raise ValueError(f"micro_batch_size is {size}, not a number of samples")
@@ -55,10 +54,8 @@ class MicroBatches(StepOption):
             raise ValueError('micro_batch_size: "auto" does not go with parallel fsdp. Write a number, or use ddp')
         self.is_on, self.is_auto = size is not None, size == "auto"
         self.size = None if size == "auto" else size
-        self._run, self._model, self._forward = run, model, forward
-        self._items = items
-        self._ranks = processes.world_size()
-        self._ranks = processes.world_size()
+        self.samples, self._model = samples, model
+        self._exchanging, self._items_of = exchanging, items_of
         self.is_complete = False
         self._weight: float | Tensor = 1.0
 
@@ -72,7 +69,7 @@ class MicroBatches(StepOption):
         self.is_used = True
         self.is_complete = False
         samples = self.samples() or batch_size(batch)  # a step that is called by hand
-        if not self.is_on and self._ranks == 1:
+        if not self.is_on and processes.world_size() == 1:
             self.counts, self._weight = [samples], 1.0
             yield batch
             return
@@ -81,7 +78,7 @@ class MicroBatches(StepOption):
         weights = self._weights([part for part, _ in parts])
         for number, ((part, _), self._weight) in enumerate(zip(parts, weights, strict=True), start=1):
             is_last = number == len(parts) and not self.is_auto
-            with self._run.devices.parallel.exchanging(self._forward, is_last) if self.is_on else nullcontext():
+            with self._exchanging(is_last) if self.is_on else nullcontext():
                 yield part
         if not self.is_on:
             return
@@ -89,25 +86,19 @@ class MicroBatches(StepOption):
             raise _OtherRankIsShort
         self.is_complete = True  # from here on, all processes have what they need
         if self.is_auto:
-            processes.average(parameter.grad for parameter in self._model.parameters() if parameter.grad is not None)
-
-    def samples(self) -> int:
-        """In this process's part of the batch at hand."""
-        return self._run.batches["train"].samples
+            exact_gradients.average(
+                parameter.grad for parameter in self._model.parameters() if parameter.grad is not None
+            )
 
     def _weights(self, parts: list[Any]) -> list[float | Tensor]:
-        """What the mean loss of each part weighs in that of the batch, times the number of processes, whose gradients
-        are averaged."""
-        own = [self._items.over(part[1]) if self._items and isinstance(part, (tuple, list)) else None for part in parts]
-        ranks, weight = self._ranks, self._run.batches["train"].weight
+        """What the mean loss of each part weighs in that of this process's part of the batch."""
+        own = [self._items_of(part[1]) if isinstance(part, (tuple, list)) else None for part in parts]
         if None in own:
-            return [weight * count / sum(self.counts) for count in self.counts]
+            return [count / sum(self.counts) for count in self.counts]
         items = [torch.as_tensor(number, dtype=torch.float64) for number in own]
         total = torch.stack(items).sum()
-        if ranks > 1:
-            (joint,) = processes.sums([float(total)])  # waits for the device
-            total = total.new_tensor(joint)
-        return [(ranks * number / total.clamp(min=torch.finfo(total.dtype).tiny)).float() for number in items]
+        share = exact_gradients.share_of(total) / exact_gradients.weight() if processes.world_size() > 1 else 1.0
+        return [(share * number / total.clamp(min=torch.finfo(total.dtype).tiny)).float() for number in items]
 
     def _count(self, whole: int) -> int:
         """Parts of a batch of so many samples: as many on all processes, where a forward pass takes all of them."""
@@ -185,19 +176,3 @@ class _Attempt:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def mean_of(parts: list[dict[str, Tensor]], counts: list[int]) -> dict[str, Tensor]:
-    """The means over all parts, of those over each; `counts`: samples in each."""
-    if len(parts) == 1:
-        return parts[0]
-    means = {}
-    for name in parts[0]:
-        values = torch.stack([part[name].detach() for part in parts])
-        over = [getattr(part[name], "over", None) for part in parts]
-        own = counts if None in over else over
-        items = torch.stack([torch.as_tensor(number, device=values.device) for number in own]).double()
-        total = items.sum()
-        mean = (torch.where(items > 0, values, 0.0) * (items / total)).sum().to(values.dtype)
-        means[name] = mean if None in over else mean_over(mean, total)
-    return means

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler, autocast
 
-from base.checks.step_option import StepOption
+from utils.modules.step_option import StepOption
 
 Amp = Literal["off", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -9,12 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
 from math import isfinite
 from pathlib import Path
+from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from base.build import build_trainer
+from logger.scoring import score
+from utils.checkpoints.auto import run_of_plan
+from utils.checkpoints.run_dir import METRICS
+from utils.config.loading import Config
 from utils.config.numerals import float_or_whole
 from utils.config.places import Places
-from utils.config.reading import read_config
+from utils.config.plan import make_plan
+from utils.config.reading import config_of, read_config
 from utils.encoding import print_visible
 from utils.errors import RunError, Stopped, UserError
 from utils.files import write_atomically
@@ -24,24 +31,22 @@ from utils.paths import shown_path
 
 SUMMARY, PREDICTIONS = "summary.json", "predictions.csv"
 Row = dict[str, Any]
+Train = Callable[[Namespace, Config, Places], object]
 
 
-def each_run(args: Namespace, run: Callable[[Namespace], object], score: Callable[[Namespace], object]) -> None:
-    """Make the run, or the runs, that a command asks for. Several are in one folder, and continue where an earlier
-    command with the same config has stopped. One that fails does not end the others. At the end, a summary is written.
+def each_run(args: Namespace, train: Train) -> None:
+    """Make the runs that a command asks for. They are in one folder, and continue where an earlier command with the
+    same config has stopped. One that fails does not end the others. At the end, a summary is written.
 
-    `score`: is given the arguments of test.py.
+    `train`: of train.py.
 
     Raises:
         RunError: some runs have failed.
     """
-    if not args.folds and not args.seeds:
-        run(args)
-        return
     rows: list[Row] = []
     folder = Path()
     for seed, fold, own in _runs(args):
-        error = _failure_of(run, own, is_first=not rows)
+        error = _failure_of(train, own, is_first=not rows)
         reached: Row = {"error": error} if error else _reached(own)
         rows.append({"seed": seed, "fold": fold} | reached)
         folder = Path(reached["run"]).parent if not error else folder
@@ -53,7 +58,7 @@ def each_run(args: Namespace, run: Callable[[Namespace], object], score: Callabl
         write_atomically(folder / SUMMARY, json.dumps({"runs": rows, **_spread(good)}, indent=2).encode())
         print_visible(f"{table(good)}\nIn {shown_path(folder)}: {SUMMARY}")
         if args.folds:
-            print_visible(_write_predictions(folder, good, args, score))
+            print_visible(_write_predictions(folder, good, args))
     if failed:
         raise RunError(
             f"{len(failed)} of {len(rows)} runs failed ({'; '.join(failed)}). The same command tries them again."
@@ -75,10 +80,11 @@ def _runs(args: Namespace) -> Iterator[tuple[int, str | None, Namespace]]:
         yield seed, fold, Namespace(**vars(args) | {"set": [*args.set, *assignments], "resume": "auto"})
 
 
-def _failure_of(run: Callable[[Namespace], object], args: Namespace, is_first: bool) -> str:
+def _failure_of(train: Train, args: Namespace, is_first: bool) -> str:
     """Make a run; what ended it, if something did. An input that the first run refuses ends all of them."""
     try:
-        run(args)
+        with config_of(args) as (config, places):
+            train(args, config, places)
         return ""
     except Stopped:
         raise
@@ -93,10 +99,6 @@ def _failure_of(run: Callable[[Namespace], object], args: Namespace, is_first: b
 
 def _reached(args: Namespace) -> Row:
     """Where a run is, and its values in the best epoch; in the last one, where nothing decides."""
-    from utils.checkpoints.auto import run_of_plan
-    from utils.checkpoints.run_dir import METRICS
-    from utils.config.plan import make_plan
-
     plan = make_plan(read_config(args.config, args.set, Places()))
     run_dir, checkpoint = run_of_plan(plan)
     epoch = checkpoint["monitor"].get("best_values", {}).get("epoch", checkpoint["epoch"])
@@ -122,8 +124,6 @@ def _is_finite(value: Any) -> bool:
 
 def _spread(rows: list[Row]) -> dict[str, Row]:
     """Mean and standard deviation (n - 1) of each value over the runs; none where one of them is not finite."""
-    from statistics import mean, stdev
-
     names = [name for name in rows[0] if name not in ("seed", "fold", "run", "epoch")]
     finite = [name for name in names if all(row.get(name) is not None for row in rows)]
     values = {name: [row[name] for row in rows] for name in finite}
@@ -148,12 +148,12 @@ def _shown(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _write_predictions(folder: Path, rows: list[Row], args: Namespace, score: Callable[[Namespace], object]) -> str:
+def _write_predictions(folder: Path, rows: list[Row], args: Namespace) -> str:
     """Write what each sample is given by the run that has not trained on it, in their order; say so, or why not."""
     lines: list[list[str]] = []
     for row in rows:
         try:
-            head, *own = _predicted(folder / row["run"], args.device, score)
+            head, *own = _predicted(folder / row["run"], args.device)
         except UserError as error:
             return f"No {PREDICTIONS}: {error}"
         fold = row["fold"].partition("/")[0]
@@ -165,10 +165,10 @@ def _write_predictions(folder: Path, rows: list[Row], args: Namespace, score: Ca
     return f"and {PREDICTIONS}: each sample, by the run that has not seen it"
 
 
-def _predicted(run_dir: Path, device: str | None, score: Callable[[Namespace], object]) -> list[list[str]]:
+def _predicted(run_dir: Path, device: str | None) -> list[list[str]]:
     """The lines of a run's predictions for its validation samples."""
     with TemporaryDirectory() as temporary, redirect_stdout(io.StringIO()):
         path = Path(temporary) / PREDICTIONS
-        score(Namespace(resume=run_dir, split="valid", device=device, predictions=path, set=[]))
+        score(build_trainer, Namespace(resume=run_dir, split="valid", device=device, predictions=path, set=[]))
         with open(path, newline="", encoding="utf-8") as file:
             return list(csv.reader(file))
