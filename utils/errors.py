@@ -1,4 +1,4 @@
-"""Errors that are told in one message."""
+"""Errors that are printed as one message."""
 
 import difflib
 import json

@@ -27,7 +27,7 @@ _format_warning = warnings.formatwarning
 def exit_code_of(command: Callable[[], None]) -> int:
     """Run a command; turn an error that has a message of its own into that message and its exit code.
 
-    Of several processes, what all come upon is told by the first: the others wait, and are ended with it.
+    Of several processes, only the first prints an error that all of them meet: the others wait, and are ended with it.
     """
     forget()
     escape_on_screen()

@@ -18,12 +18,12 @@ from utils.files import write_under_names
 from utils.paths import shown_path
 
 FORMAT = 2  # 1 had no seal, and no position within an epoch
-FORMAT_WITH_SHARDS = 3  # whose tensors stand in a folder beside it
+FORMAT_WITH_SHARDS = 3  # its tensors are in a folder beside it
 _KEYS = ("epoch", "step", "model", "monitor", "batches", "rng", "config")
 
 
 class Stateful(Protocol):
-    """What can stand in a checkpoint: modules, optimizers, schedulers, scalers, your own counters."""
+    """Anything that a checkpoint can contain: modules, optimizers, schedulers, scalers, your own counters."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -72,7 +72,7 @@ def _unusable(path: Path, reason: str) -> CheckpointError:
 
 
 def _check_bytes(path: Path) -> bool:
-    """Check all that a file says about itself; whether it has a seal, as every checkpoint of ours."""
+    """Check all that a file says about itself; whether it has a checksum, as each file that this project writes."""
     intact = is_intact(path)
     if intact is False:
         raise _Damaged("its checksum does not match")
@@ -142,7 +142,7 @@ def _fit_in_64_bits(value: Any) -> bool:
 
 
 def _with_shards_checked(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Where its tensors stand in a folder, that is looked through, and noted by its whole path."""
+    """Check the folder that holds the tensors, if there is one, and note its full path."""
     if "shards" not in checkpoint:
         return checkpoint
     from utils.checkpoints import sharded_files
