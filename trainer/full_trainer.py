@@ -1,14 +1,11 @@
 """The supervised step with what large models need: mixed precision, micro-batches, moving averages of the weights."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
 from base.base_trainer import StepResult
-from base.lr_schedule import LRSchedule
 from base.run import Run
 from logger.means import mean_of_parts
 from trainer.trainer import Trainer
@@ -35,28 +32,18 @@ class FullTrainer(Trainer):
         self,
         run: Run,
         model: nn.Module,
-        loss_fn: Callable[[Any, Any], Tensor],
-        optimizer: Optimizer,
-        lr_scheduler: LRSchedule,
-        max_grad_norm: float | None = None,
         micro_batch_size: MicroBatchSize = None,
         amp: Amp = "off",
         ema_decay: float | None = None,
         compile: bool = False,
         activation_checkpointing: str | list[str] | None = None,
+        **parts: Any,
     ):
         self.ema = WeightAverage(model, ema_decay)
         checkpoint_activations(model, activation_checkpointing)
         if compile:
             model.compile()  # in place: names stay
-        super().__init__(
-            run=run,
-            model=model,
-            loss_fn=loss_fn,
-            optimizer=optimizer,
-            lr_scheduler=lr_scheduler,
-            max_grad_norm=max_grad_norm,
-        )
+        super().__init__(run=run, model=model, **parts)
         self.loss_fn.weighs_gradients = False  # the micro-batches do
         if self.ema.model is not model:
             self.scored = self.wrap(self.ema.model)
@@ -93,5 +80,5 @@ class FullTrainer(Trainer):
         return StepResult({"loss": loss, **self.metrics(outputs, targets)}, self.samples or batch_size(batch))
 
     def stateful(self) -> dict[str, Stateful]:
-        parts: dict[str, Stateful] = {"optimizer": self.optimizer, "lr_scheduler": self.lr_scheduler}
-        return {**self.ema.modules(), **parts, "scaler": self.scaler, "micro_batches": self.micro_batches}
+        parts = super().stateful() | {"scaler": self.scaler, "micro_batches": self.micro_batches}
+        return parts | self.ema.modules()
