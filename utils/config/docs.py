@@ -10,6 +10,7 @@ from utils.config.lookup import KINDS, catalogue
 from utils.config.options import LoaderOptions, TopOptions
 from utils.config.schemas import Schema, described, schemas_of_options
 from utils.config.signatures import signature_text
+from utils.paths import PROJECT_ROOT
 
 HEAD = """\
 # The config
@@ -60,9 +61,16 @@ def config_docs() -> str:
 def _homes() -> str:
     rows = []
     for name, kind in KINDS.items():
-        own = f"`{kind.project.replace('.', '/')}.py`" if kind.project else ""
-        rows.append(f"| {PLACES_OF[name]} | {own} | {', '.join(f'`{library}`' for library in kind.libraries)} |")
+        own = [module for module in (kind.project, *kind.libraries) if _is_own(module)]
+        files = ", ".join(f"`{module.replace('.', '/')}.py`" for module in own)
+        libraries = ", ".join(f"`{library}`" for library in kind.libraries if library not in own)
+        rows.append(f"| {PLACES_OF[name]} | {files} | {libraries} |")
     return "\n".join(rows) + "\n"
+
+
+def _is_own(module: str) -> bool:
+    """Whether a module is the project's, and not of a library."""
+    return bool(module) and (PROJECT_ROOT / module.split(".")[0]).is_dir()
 
 
 # What each kind of section is in a config.
@@ -117,8 +125,11 @@ def _table(schemas: Mapping[str, Schema]) -> str:
 
 def _own_names() -> str:
     parts = ["\n## The project's own names\n"]
-    for module in dict.fromkeys(kind.project for kind in KINDS.values() if kind.project):
-        kind = next(kind for kind in KINDS.values() if kind.project == module)
+    homes = {module: kind for kind in reversed(KINDS.values()) for module in (kind.project, *kind.libraries)}
+    for module in dict.fromkeys(name for kind in KINDS.values() for name in (kind.project, *kind.libraries)):
+        if not _is_own(module):
+            continue
+        kind = homes[module]
         members = catalogue(kind).get(module, {}).values()
         if members:
             parts.append(f"\n### `{module.replace('.', '/')}.py`\n\n")
