@@ -31,7 +31,7 @@ from utils.paths import shown_path
 
 SUMMARY, PREDICTIONS = "summary.json", "predictions.csv"
 Row = dict[str, Any]
-Train = Callable[[Namespace, Config, Places], object]
+Train = Callable[[Namespace, Config | None, Places], object]
 
 
 def each_run(args: Namespace, train: Train) -> None:

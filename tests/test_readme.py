@@ -13,7 +13,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from utils.config.lookup import KINDS
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-COPIED = ("base", "data_loader", "logger", "model", "trainer", "utils", "train.py", "test.py", "config.json", "configs")
+COPIED = (
+    "base",
+    "data_loader",
+    "extras",
+    "logger",
+    "model",
+    "trainer",
+    "utils",
+    "train.py",
+    "test.py",
+    "config.json",
+    "configs",
+)
 
 # Runs commands one after another in one process, since each start imports torch again. RUN is the first run made.
 DRIVER = """

@@ -78,7 +78,7 @@ class Net(nn.Flatten):
 @pytest.fixture
 def copy(tmp_path):
     """The project in a folder of its own, with a module that does something when it is imported."""
-    for name in ("base", "data_loader", "logger", "model", "trainer", "utils"):
+    for name in ("base", "data_loader", "extras", "logger", "model", "trainer", "utils"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("train.py", "test.py", "tests/config.json"):
         shutil.copy(ROOT / name, tmp_path)

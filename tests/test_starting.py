@@ -10,7 +10,7 @@ from conftest import ROOT, load, run_python
 
 import test as test_script
 
-CODE = ("base", "data_loader", "logger", "model", "trainer", "utils", "train.py", "test.py")
+CODE = ("base", "data_loader", "extras", "logger", "model", "trainer", "utils", "train.py", "test.py")
 COMMANDS = {
     "train": ["train.py", "-c", "config.json"],
     "test": ["test.py", "-r", "saved/none"],
