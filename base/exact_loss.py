@@ -21,7 +21,7 @@ _CLASSES = {"cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss"}
 
 
 class ExactLoss:
-    """Call it as the loss itself: `loss_fn(outputs, targets)`.
+    """Call it as the loss itself: `loss_fn(outputs, targets)`. It has all attributes of the loss.
 
     The result has an attribute `over`: how many items it is a mean over, where these are not the samples of the batch
     (labelled tokens, weights of classes). `StepResult` reads it. Where several processes have unequal numbers of these
@@ -37,10 +37,15 @@ class ExactLoss:
         self.items = LossItems(loss_fn, datasets)
         self.weighs_gradients = True
 
-    def __call__(self, outputs: Any, targets: Any) -> Any:
+    def __getattr__(self, name: str) -> Any:
+        if name == "loss_fn":  # of a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.loss_fn, name)
+
+    def __call__(self, outputs: Any, targets: Any, *args: Any, **options: Any) -> Any:
         if self.items.is_over_numbers:
             _check_shapes(self.items.name, outputs, targets)
-        loss, items = self.loss_fn(outputs, targets), self.items.over(targets)
+        loss, items = self.loss_fn(outputs, targets, *args, **options), self.items.over(targets)
         if items is None:
             return loss
         if self.weighs_gradients and torch.is_grad_enabled():

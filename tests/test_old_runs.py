@@ -4,13 +4,16 @@ Each folder in `old_runs` is a run that was stopped within its second or third e
 without a stop.
 """
 
+import copy
 import json
 import shutil
 
 import pytest
+import torch
 from conftest import ROOT, load, metrics_of
 
 import trainer.trainer
+from base.exact_loss import ExactLoss
 
 OLD_RUNS = ROOT / "tests" / "old_runs"
 
@@ -73,3 +76,13 @@ def test_a_trainer_written_for_an_earlier_version_computes_the_same(project, wri
     write_into(trainer.trainer, names["OldTrainer"])
     runs = [project.train(trainer={"type": name}) for name in ("OldTrainer", "Trainer", "FullTrainer")]
     assert metrics_of(runs[0]) == metrics_of(runs[1]) == metrics_of(runs[2])
+
+
+def test_the_loss_of_a_trainer_is_called_and_read_as_the_loss_itself():
+    def weighted(outputs, targets, weights, power=2):
+        return ((outputs - targets).abs() ** power * weights).mean()
+
+    loss = copy.deepcopy(ExactLoss(weighted))
+    one, zero, half = torch.ones(2), torch.zeros(2), torch.full((2,), 0.5)
+    assert loss(one, zero, half, power=3) == 0.5 and not hasattr(loss, "weight")
+    assert ExactLoss(torch.nn.CrossEntropyLoss(label_smoothing=0.25)).label_smoothing == 0.25

@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from base.base_trainer import BaseTrainer
 from base.checks.report import Report
-from base.exact_loss import LossItems, shapes_differ
+from base.exact_loss import ExactLoss, LossItems, shapes_differ
 from utils.batch import cut, described, detached
 from utils.errors import ConfigError
 from utils.modules.step_option import StepOption
@@ -34,7 +34,8 @@ class LossWatch:
             functions[name] = _Watched(metric, f"metric {name!r}", self._report)
         self._loss_fn = vars(self._trainer).get("loss_fn")
         if callable(self._loss_fn):
-            items = self._items = getattr(self._loss_fn, "items", None) or LossItems(self._loss_fn)
+            is_exact = isinstance(self._loss_fn, ExactLoss)
+            items = self._items = self._loss_fn.items if is_exact else LossItems(self._loss_fn)
             watched = _Watched(self._loss_fn, f"loss: {items.name}", self._report)
             watched.look = None if items.is_known else self._look_at_parts
             self._watched = self._trainer.loss_fn = watched  # type: ignore[attr-defined]

@@ -18,22 +18,26 @@ from torch.futures import Future
 from utils.batch import tensors
 from utils.distributed import processes
 
-_weights = [1.0]  # of the batch at hand: what its mean weighs here, in the average over the processes
+
+class _Batch:
+    """The batch of the current step. `weight`: what its mean weighs in the average over the processes."""
+
+    weight = 1.0
 
 
 def set_weight(weight: float) -> None:
     """Say what the mean over this process's part of the next batch weighs; 1 where all parts are equal."""
-    _weights[0] = weight
+    _Batch.weight = weight
 
 
 def weight() -> float:
-    return _weights[0]
+    return _Batch.weight
 
 
 def weighted_all_reduce(group: ProcessGroup, bucket: GradBucket) -> Future[Tensor]:
     """The communication hook of DDP: as without a hook, but weighted."""
-    if _weights[0] != 1.0:
-        bucket.buffer().mul_(_weights[0])
+    if _Batch.weight != 1.0:
+        bucket.buffer().mul_(_Batch.weight)
     return allreduce_hook(group, bucket)
 
 
@@ -41,7 +45,7 @@ def weigh_outputs(module: nn.Module) -> None:
     """Weight the gradients that flow back into a module from its outputs."""
 
     def weigh(_module: nn.Module, _args: Any, outputs: Any) -> None:
-        factor = _weights[0]
+        factor = _Batch.weight
         for output in tensors(outputs) if factor != 1.0 else ():
             if output.requires_grad:
                 output.register_hook(lambda gradient: gradient * factor)
@@ -52,8 +56,8 @@ def weigh_outputs(module: nn.Module) -> None:
 def average(gradients: Iterable[Tensor]) -> None:
     """Replace gradients that were not exchanged by their weighted average over the processes."""
     gradients = list(gradients)
-    for gradient in gradients if _weights[0] != 1.0 else ():
-        gradient.mul_(_weights[0])
+    for gradient in gradients if _Batch.weight != 1.0 else ():
+        gradient.mul_(_Batch.weight)
     processes.average(gradients)
 
 
