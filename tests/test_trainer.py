@@ -1,7 +1,9 @@
 """The supervised step, and what a run shows."""
 
+import gc
 import re
 import time
+import weakref
 
 import pytest
 import torch
@@ -260,3 +262,17 @@ def test_without_a_terminal_progress_is_plain_lines(project, monkeypatch):
     text = (run / "train.log").read_text()
     assert re.search(r"epoch 1/1  7/20 batches  loss [\d.]+  lr 0\.001  [\d,]+ items/s  \d+ s left", text)
     assert "\r" not in text
+
+
+@pytest.mark.parametrize("name", ["Trainer", "FullTrainer"])
+def test_a_trainer_that_is_not_used_any_more_is_gone_at_once(project, name):
+    """Without the garbage collector: it has a data set, perhaps workers, and the memory of a device."""
+    gc.collect()
+    gc.disable()
+    try:
+        built = project.trainer(trainer={"type": name})
+        seen = weakref.ref(built)
+        del built
+        assert seen() is None
+    finally:
+        gc.enable()

@@ -49,7 +49,7 @@ class FullTrainer(Trainer):
             self.scored = self.wrap(self.ema.model)
         exchanging = partial(run.devices.parallel.exchanging, self.forward)
         items = self.loss_fn.items
-        self.micro_batches = MicroBatches(micro_batch_size, lambda: self.samples, model, exchanging, items.over)
+        self.micro_batches = MicroBatches(micro_batch_size, model, exchanging, items.over)
         self.precision = Precision(amp, run.devices.main)
         self.scaler = self.precision.scaler
 
@@ -57,7 +57,7 @@ class FullTrainer(Trainer):
     def train_step(self, batch: tuple[Any, Any]) -> StepResult:
         self.optimizer.zero_grad()
         parts = []
-        for inputs, targets in self.micro_batches(batch):  # one, the batch itself, without micro_batch_size
+        for inputs, targets in self.micro_batches(batch, self.samples):  # one, without micro_batch_size
             with self.precision.autocast():
                 outputs = self.forward(inputs)
                 loss = self.loss_fn(outputs, targets)

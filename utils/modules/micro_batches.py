@@ -29,7 +29,6 @@ class MicroBatches(StepOption):
     part; where they have unequal shares of a batch, those weigh, too.
 
     `size`: None for the whole batch; "auto" begins with that, and halves it where memory does not suffice.
-    `samples`: returns how many are in this process's part of the batch at hand.
     `exchanging`: makes the context of a backward pass that exchanges gradients, or does not. `items_of`: how many items
     the loss of some targets is a mean over, where the parts of a batch are (inputs, targets); None for its samples.
     """
@@ -43,7 +42,6 @@ class MicroBatches(StepOption):
     def __init__(
         self,
         size: MicroBatchSize,
-        samples: Callable[[], int],
         model: nn.Module,
         exchanging: Callable[[bool], AbstractContextManager[None]],
         items_of: Callable[[Any], float | Tensor | None],
@@ -54,7 +52,7 @@ class MicroBatches(StepOption):
             raise ValueError('micro_batch_size: "auto" does not go with parallel fsdp. Write a number, or use ddp')
         self.is_on, self.is_auto = size is not None, size == "auto"
         self.size = None if size == "auto" else size
-        self.samples, self._model = samples, model
+        self._model = model
         self._exchanging, self._items_of = exchanging, items_of
         self.is_complete = False
         self._weight: float | Tensor = 1.0
@@ -65,10 +63,11 @@ class MicroBatches(StepOption):
             return torch.where(self._weight > 0, loss * self._weight, 0.0)
         return loss if self._weight == 1.0 else loss * self._weight
 
-    def __call__(self, batch: Any) -> Iterator[Any]:
+    def __call__(self, batch: Any, samples: int = 0) -> Iterator[Any]:
+        """The parts of a batch. `samples`: how many are in it; 0 for what its shape tells."""
         self.is_used = True
         self.is_complete = False
-        samples = self.samples() or batch_size(batch)  # a step that is called by hand
+        samples = samples or batch_size(batch)
         if not self.is_on and processes.world_size() == 1:
             self.counts, self._weight = [samples], 1.0
             yield batch
@@ -133,7 +132,7 @@ def fitting_memory(step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
     @wraps(step)
     def fitted(self: Any, batch: Any) -> Any:
         while self.micro_batches.is_auto:
-            with _Attempt(self.micro_batches, self.model, self.micro_batches.samples()) as attempt:
+            with _Attempt(self.micro_batches, self.model, self.samples or batch_size(batch)) as attempt:
                 return step(self, batch)
             assert attempt.has_failed
         return step(self, batch)
